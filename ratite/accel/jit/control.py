@@ -1,0 +1,176 @@
+"""The handlers that connect instructions: entering a block, following and linking exits, traps, returning to Python.
+
+Like instruction handlers they run one after another by tail calls. `record` is what is being executed, `block` the
+block that it belongs to (at a block's entry: the one that control comes from), `budget` the instructions left, already
+less those of the current block.
+"""
+
+from __future__ import annotations
+
+from ratite.cpu import hooks
+from ratite.cpu.block import DISTANCE_OFFSET, LENGTH_OFFSET, RECORD_SIZE, Record, fetch_across, find_block
+from ratite.cpu.exits import PENDING_EXIT, Exit
+from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block
+from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush
+from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
+from ratite.native import (
+    atomic_store,
+    atomic_swap,
+    host_load,
+    i64,
+    native,
+    u8,
+    u32,
+    u64,
+    unlikely,
+)
+from ratite.native.intrinsics import continue_with, dispatch, return_to_python
+
+UNITS = 2
+
+
+@native
+def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Where run() enters. An instruction that a device access interrupted is completed before anything else."""
+    if cpu.flush_request != 0:
+        flush(cpu)
+    if cpu.mmio_next < cpu.mmio_count and cpu.mmio_serial == cpu.retired():
+        found = find_block(cpu)
+        here = Block.at(found)
+        dispatch(found + BLOCK_HEADER, found, budget - i64(here.count))
+    else:
+        hooks.take_interrupt(cpu)
+        continue_with("tier0.lookup", budget)
+
+
+@native
+def enter(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """The first record of every block: pay for its instructions, and see whether anybody wants something."""
+    here = Block.at(record.pointer())
+    left = budget - i64(here.count)
+    if unlikely(cpu.kick != 0 or left < 0):
+        cpu.pc = here.pc
+        continue_with("tier0.kicked", budget)
+    else:
+        dispatch(record.pointer() + BLOCK_HEADER, record.pointer(), left)
+
+
+@native
+def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Between blocks, with `pc` exact: answer a kick or an empty budget."""
+    cpu.budget = budget
+    bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
+    if cpu.flush_request != 0:
+        flush(cpu)
+    if bits & KICK_EXIT != 0:
+        cpu.exit_reason = u32(Exit.INTERRUPTED)
+        return_to_python()
+    elif bits == 0:
+        cpu.exit_reason = u32(Exit.BUDGET)
+        return_to_python()
+    else:
+        if bits & KICK_INTERRUPT != 0:
+            hooks.take_interrupt(cpu)
+        continue_with("tier0.lookup", budget)
+
+
+@native
+def lookup(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Go on at `pc`."""
+    cpu.budget = budget
+    found = find_block(cpu)
+    dispatch(found, found, budget)
+
+
+@native
+def retired(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """The entry of a block that is no longer valid."""
+    cpu.pc = Block.at(record.pointer()).pc
+    continue_with("tier0.lookup", budget)
+
+
+@native
+def go(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """An exit: jump to its target."""
+    dispatch(record.payload, block.pointer(), budget)
+
+
+@native
+def link(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """An exit that is not linked: find its target. The link is kept if both ends lie in one page, so that a change of
+    the mapping, which flushes the look-ups, cannot leave a stale one in use."""
+    cpu.pc = record.payload
+    cpu.budget = budget
+    found = find_block(cpu)
+    target = Block.at(found)
+    if target.second_ram == NO_PAGE and target.pc & PAGE_MASK == block.pc & PAGE_MASK and block.second_ram == NO_PAGE:
+        atomic_store(record.pointer() - RECORD_SIZE + 8, found)
+    dispatch(found, found, budget)
+
+
+@native
+def remaining(record: Record, block: Block) -> i64:
+    """Instructions of the block from `record` on."""
+    done = (record.pointer() - block.pointer() - BLOCK_HEADER) // RECORD_SIZE
+    return i64(u64(block.count) - done)
+
+
+@native
+def pc_of(record: Record, block: Block) -> u64:
+    """Address of the instruction of `record`."""
+    return block.pc + u64(host_load(u8, record.pointer() + DISTANCE_OFFSET)) * UNITS
+
+
+@native
+def sync(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Make `pc` and `budget` exact for the instruction of `record`, which has not retired."""
+    cpu.pc = pc_of(record, block)
+    cpu.budget = budget + remaining(record, block)
+    cpu.current_block = block.pointer()
+
+
+@native
+def raised(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """An instruction ended with something pending."""
+    sync(cpu, record, block, budget)
+    if cpu.exception_pending != PENDING_EXIT:
+        code = block.code + (cpu.pc - block.pc)
+        if block.second_ram != NO_PAGE:
+            fetch_across(cpu, block.pc, block.code, u32(0x1000 - (block.pc & OFFSET_MASK)))
+            code = cpu.pointer() + CpuState.fetch_buffer.offset
+        hooks.illegal_value(cpu, code)
+    continue_with("tier0.fault", cpu.budget)
+
+
+@native
+def fault(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """With `pc` and `budget` exact: enter the guest's handler, or return to Python."""
+    cpu.budget = budget
+    if cpu.exception_pending == PENDING_EXIT:
+        cpu.exception_pending = u32(0)
+        return_to_python()
+    else:
+        cpu.mmio_count = u32(0)
+        hooks.take_exception(cpu)
+        if cpu.kick != 0:
+            continue_with("tier0.kicked", budget)
+        else:
+            continue_with("tier0.lookup", budget)
+
+
+@native
+def resync(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """An instruction retired the block that it is in: it has completed, the rest of the block is void."""
+    cpu.resync = u32(0)
+    cpu.pc = pc_of(record, block) + u64(host_load(u8, record.pointer() + LENGTH_OFFSET))
+    continue_with("tier0.lookup", budget + remaining(record, block) - 1)
+
+
+@native
+def leave(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """An instruction that ends its block retired, with `pc` set and an exit reason."""
+    cpu.budget = budget
+    return_to_python()
+
+
+CONTROL = (start, enter, kicked, lookup, retired, go, link, raised, fault, resync, leave)

@@ -1,0 +1,354 @@
+"""TCP and Unix stream sockets, as server (one client at a time) or as client.
+
+Not modelled: TLS, WebSocket, tn3270, passing of descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable
+
+from ratite.chardev import telnet
+from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.fd_stream import FdStream, close_watched
+from ratite.chardev.options import SOCKET_DEFAULTS, SocketOptions
+from ratite.core.char import CharEvent
+from ratite.core.errors import ConfigError, HostError
+
+CONNECT_TIMEOUT = 10.0
+
+
+class SocketChardev(Chardev):
+    """A stream socket, open while a peer is connected; output at other times is lost.
+
+    A server with `wait` on returns from the constructor when its first client has come; before it
+    waits it calls `on_wait` with a line for the user. Raises ConfigError for options that do not go
+    together, HostError if the address cannot be used.
+    """
+
+    type_name = "chardev-socket"
+    kind = "socket"
+
+    def __init__(
+        self,
+        id: str,
+        loop: Loop,
+        on_wait: Callable[[str], None] = lambda _: None,
+        *,
+        options: SocketOptions = SOCKET_DEFAULTS,
+    ) -> None:
+        _check(id, options)
+        super().__init__(id, loop, options)
+        self._address = options
+        self._stream: FdStream | None = None
+        self._peer = ""
+        self._telnet = telnet.TelnetFilter()
+        self._listener: socket.socket | None = None
+        self._bound: tuple[str, int] | None = None  # path and inode to remove at the end
+        self._closed = False
+        try:
+            if options.server:
+                self._start_server(on_wait)
+            else:
+                self._start_client()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def filename(self) -> str:
+        """The address, and the peer's if one is connected."""
+        where = _describe(self._address, self._listener)
+        if self._stream is None:
+            return f"disconnected:{where}"
+        return f"{where} <-> {self._peer}" if self._peer else where
+
+    @property
+    def port(self) -> int:
+        """The TCP port a server listens on, 0 for anything else."""
+        if self._listener is None or self._listener.family == socket.AF_UNIX:
+            return 0
+        return int(self._listener.getsockname()[1])
+
+    # -- server
+
+    def _start_server(self, on_wait: Callable[[str], None]) -> None:
+        options = self._address
+        self._listener = _listen(options)
+        if options.path is not None and not options.abstract:
+            with contextlib.suppress(OSError):
+                self._bound = options.path, os.stat(options.path).st_ino
+        if options.wait:
+            on_wait(f"waiting for a connection on {_describe(options, self._listener)}")
+            self._listener.setblocking(True)
+            self._adopt(self._listener.accept()[0])
+        self._listener.setblocking(False)
+        if self._stream is None:
+            self._listen_on()
+
+    def _listen_on(self) -> None:
+        assert self._listener is not None
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        if self._listener is None or self._stream is not None:
+            return
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        self._loop.remove_reader(self._listener.fileno())
+        self._adopt(connection)
+
+    # -- client
+
+    def _start_client(self) -> None:
+        if self._address.reconnect:
+            self._connect_in_background()
+            return
+        try:
+            self._adopt(_connect(self._address))
+        except OSError as error:
+            where = _describe(self._address, None)
+            raise HostError.from_os("connect to", error, where) from error
+
+    def _connect_in_background(self) -> None:
+        """Try once, without making the machine wait for name service or network."""
+        threading.Thread(target=self._try, name=f"connect {self.id}", daemon=True).start()
+
+    def _try(self) -> None:
+        try:
+            connection = _connect(self._address)
+        except OSError:
+            self._loop.post(self._retry_later)
+        else:
+            self._loop.post(lambda: self._adopt(connection))
+
+    def _retry_later(self) -> None:
+        if not self._closed:
+            self._loop.post_after(
+                self._address.reconnect * 1_000_000_000, self._connect_in_background
+            )
+
+    # -- connection
+
+    def _adopt(self, connection: socket.socket) -> None:
+        if self._closed:
+            connection.close()
+            return
+        connection.setblocking(False)
+        if connection.family != socket.AF_UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._address.nodelay)
+        self._peer = _peer(connection)
+        fd = connection.detach()
+        self._stream = FdStream(
+            self._loop,
+            fd,
+            fd,
+            room=self._receive_room,
+            received=self._received,
+            ended=self._disconnected,
+            writable=self._writable,
+        )
+        self._telnet = telnet.TelnetFilter()
+        if self._address.telnet and self._address.server:
+            self._stream.write(telnet.GREETING)
+        self._set_open(True)
+        self._stream.start()
+
+    def _received(self, data: bytes) -> None:
+        breaks = 0
+        if self._address.telnet:
+            data, breaks = self._telnet.decode(data)
+        self._deliver(data)
+        for _ in range(breaks):
+            self._event(CharEvent.BREAK)
+
+    def _disconnected(self) -> None:
+        self._stream = None
+        self._peer = ""
+        self._set_open(False)
+        if self._closed:
+            return
+        if self._listener is not None:
+            self._listen_on()
+        elif self._address.reconnect:
+            self._retry_later()
+
+    def _resume(self) -> None:
+        if self._stream is not None:
+            self._stream.start()
+
+    def _send(self, data: Bytes) -> int:
+        if self._stream is None:
+            return len(data)
+        if not self._address.telnet or telnet.IAC not in bytes(data):
+            return self._stream.write(data)
+        for index, byte in enumerate(bytes(data)):  # rare: a byte of 255, which is sent doubled
+            if not self._stream.write(telnet.encode(bytes((byte,)))):
+                return index
+        return len(data)
+
+    def close(self) -> None:
+        """Disconnect, stop listening, and remove the Unix socket that a server made."""
+        self._closed = True
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        if self._listener is not None:
+            close_watched(self._loop, self._listener.detach())
+            self._listener = None
+        if self._bound is not None:
+            path, inode = self._bound
+            self._bound = None
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:
+                    os.unlink(path)
+        super().close()
+
+
+def _check(id: str, options: SocketOptions) -> None:
+    given = [name for name in ("path", "port", "fd") if getattr(options, name) is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            f"character device {id!r}: a socket takes one of path=, port= and fd=, "
+            f"not {' and '.join(given) if given else 'none'}"
+        )
+    if options.server and options.reconnect:
+        raise ConfigError(f"character device {id!r}: reconnect= is for clients, not for server=on")
+    if options.fd is not None and not options.fd.isdecimal():
+        raise ConfigError(f"character device {id!r}: fd={options.fd} is not a descriptor number")
+
+
+def _describe(options: SocketOptions, listener: socket.socket | None) -> str:
+    suffix = ",server=on" if options.server else ""
+    if options.path is not None:
+        return f"unix:{options.path}{suffix}"
+    if options.fd is not None:
+        return f"fd:{options.fd}{suffix}"
+    protocol = "telnet" if options.telnet else "tcp"
+    host, port = options.host, options.port
+    if listener is not None:
+        host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"{protocol}:{host}:{port}{suffix}"
+
+
+def _peer(connection: socket.socket) -> str:
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return ""
+    with contextlib.suppress(OSError):
+        host, port = connection.getpeername()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return ""
+
+
+def _resolve(options: SocketOptions, *, passive: bool) -> list[tuple[int, tuple[object, ...]]]:
+    """Return the families and addresses that the TCP options stand for. Raises OSError."""
+    family = socket.AF_UNSPEC
+    if not options.ipv6:
+        family = socket.AF_INET
+    elif not options.ipv4:
+        family = socket.AF_INET6
+    host = options.host or (None if passive else "localhost")
+    flags = socket.AI_PASSIVE if passive else 0
+    answers = socket.getaddrinfo(host, options.port, family, socket.SOCK_STREAM, 0, flags)
+    return [(int(answer[0]), answer[4]) for answer in answers]
+
+
+def _unix_address(options: SocketOptions) -> str:
+    assert options.path is not None
+    return f"\0{options.path}" if options.abstract else options.path
+
+
+def _connect(options: SocketOptions) -> socket.socket:
+    """Return a connected socket. Raises OSError."""
+    if options.fd is not None:
+        return socket.socket(fileno=os.dup(int(options.fd)))
+    if options.path is not None:
+        return _connect_one(socket.AF_UNIX, _unix_address(options))
+    failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    for family, address in _resolve(options, passive=False):
+        try:
+            return _connect_one(family, address)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connect_one(family: int, address: str | tuple[object, ...]) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(CONNECT_TIMEOUT)
+        connection.connect(address)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _listen(options: SocketOptions) -> socket.socket:
+    """Return a listening socket. Raises HostError."""
+    try:
+        if options.fd is not None:
+            return socket.socket(fileno=os.dup(int(options.fd)))
+        if options.path is not None:
+            return _listen_unix(options)
+        return _listen_tcp(options)
+    except OSError as error:
+        raise HostError.from_os("listen on", error, _describe(options, None)) from error
+
+
+def _listen_unix(options: SocketOptions) -> socket.socket:
+    assert options.path is not None
+    if not options.abstract:
+        _clear_stale(options.path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listener.fileno(), 0o600)  # what bind() gives the file: owner only, at once
+        listener.bind(_unix_address(options))
+        listener.listen(1)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _clear_stale(path: str) -> None:
+    """Remove a socket that nobody listens on any more. Raises HostError if it is not that."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise HostError(f"cannot listen on {path!r}: it exists and is not a socket; remove it")
+    try:
+        _connect_one(socket.AF_UNIX, path).close()
+    except ConnectionRefusedError:
+        os.unlink(path)
+        return
+    raise HostError(
+        f"cannot listen on {path!r}: another process listens there; choose another path"
+    )
+
+
+def _listen_tcp(options: SocketOptions) -> socket.socket:
+    failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    for family, (host, port, *rest) in _resolve(options, passive=True):
+        assert isinstance(port, int)
+        for attempt in range(port, max(port, options.to) + 1):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((host, attempt, *rest))
+                listener.listen(1)
+                return listener
+            except OSError as error:
+                listener.close()
+                failure = error
+    raise failure

@@ -1,0 +1,112 @@
+"""The lists of what there is: the answers to `-device help`, `-object help` and their like.
+
+Everything in them comes from the types' own declarations. Headings and forms are QEMU's, because
+scripts read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ratite.cli.draft import Display, Topic, Wanted
+from ratite.cli.keyval import suggest
+from ratite.core import ConfigError
+from ratite.core.log import help_text as log_help
+from ratite.devices import Device
+from ratite.qom import Object, registry
+
+_CATEGORIES = (
+    "Controller/Bridge/Hub",
+    "USB",
+    "Storage",
+    "Network",
+    "Input",
+    "Display",
+    "Sound",
+    "Misc",
+    "CPU",
+    "Watchdog",
+)
+_CHARDEV_PREFIX = "chardev-"
+_INTERNAL_CHARDEVS = frozenset({"chardev-mux-port", "chardev-local"})  # made by others
+
+
+def answer(wanted: Wanted) -> str:
+    """The list, or one type's properties. Raises ConfigError for a type that does not exist."""
+    match wanted.topic:
+        case Topic.DEVICES if wanted.name is None:
+            return _devices()
+        case Topic.DEVICES:
+            return _properties(wanted.name, _creatable_devices(), "-device")
+        case Topic.OBJECTS if wanted.name is None:
+            return _listing("List of user creatable objects:", _creatable_objects())
+        case Topic.OBJECTS:
+            return _properties(wanted.name, _creatable_objects(), "-object")
+        case Topic.CHARDEVS:
+            return _chardevs(wanted.name)
+        case Topic.DISPLAYS:
+            return f"Available display backend types:\n{Display.NONE.value}\n"
+        case Topic.LOG:
+            return log_help()
+    raise ConfigError(f"there is no list of {wanted.topic.value}")
+
+
+def _creatable_devices() -> dict[str, type[Object]]:
+    return {
+        cls.type_name: cls
+        for cls in registry.all()
+        if issubclass(cls, Device) and cls.user_creatable
+    }
+
+
+def _creatable_objects() -> dict[str, type[Object]]:
+    """Types that `-object` makes: those that are completed once their properties are set."""
+    return {
+        cls.type_name: cls
+        for cls in registry.all()
+        if not issubclass(cls, Device) and callable(getattr(cls, "complete", None))
+    }
+
+
+def _devices() -> str:
+    classes = [cls for cls in _creatable_devices().values() if issubclass(cls, Device)]
+    sections = []
+    for category in (*_CATEGORIES, *sorted({c.category for c in classes} - {*_CATEGORIES})):
+        lines = [_device_line(cls) for cls in classes if cls.category == category]
+        if lines:
+            sections.append("\n".join([f"{category} devices:", *lines]) + "\n")
+    return "\n".join(sections)
+
+
+def _device_line(cls: type[Device]) -> str:
+    line = f'name "{cls.type_name}"'
+    if cls.bus_type is not None:
+        line += f", bus {cls.bus_type}"
+    if cls.description:
+        line += f', desc "{cls.description}"'
+    return line
+
+
+def _listing(heading: str, names: Iterable[str]) -> str:
+    return "\n".join([heading, *(f"  {name}" for name in names)]) + "\n"
+
+
+def _properties(name: str | None, classes: dict[str, type[Object]], option: str) -> str:
+    cls = classes.get(name or "")
+    if cls is None:
+        raise ConfigError(f"{option}: '{name}' is not a known type{suggest(name or '', classes)}")
+    lines = [entry.help_line() for _, entry in sorted(cls.properties().items())]
+    if not lines:
+        return f"There are no options for {name}.\n"
+    return "\n".join([f"{name} options:", *lines]) + "\n"
+
+
+def _chardevs(name: str | None) -> str:
+    classes = {
+        cls.type_name.removeprefix(_CHARDEV_PREFIX): cls
+        for cls in registry.all()
+        if cls.type_name.startswith(_CHARDEV_PREFIX) and cls.type_name not in _INTERNAL_CHARDEVS
+    }
+    if name is None:
+        return _listing("Available chardev backend types:", classes)
+    return _properties(name, classes, "-chardev")

@@ -1,0 +1,344 @@
+"""From an option's text to the part of the configuration that it stands for.
+
+Each function reads one option's value and raises ConfigError without naming the option: the caller
+does that.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ratite.cli.keyval import Settings, suggest, to_integer
+from ratite.core import ConfigError, LogCategory
+from ratite.machines.config import (
+    AccelConfig,
+    AddressRange,
+    BlockdevConfig,
+    ChardevConfig,
+    CpuConfig,
+    DeviceConfig,
+    DriveConfig,
+    DriveInterface,
+    FwCfgConfig,
+    GlobalConfig,
+    IcountConfig,
+    Media,
+    MemoryConfig,
+    MonitorConfig,
+    ObjectConfig,
+    PropertyValue,
+    RtcClock,
+    RtcConfig,
+)
+
+_CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
+_RAM_ALIGN = 8192  # bytes: what -m is rounded up to
+_UINT64_MAX = (1 << 64) - 1
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def path(text: str) -> Path:
+    """A file on the host; not opened here."""
+    if not text:
+        raise ConfigError("an empty file name")
+    return Path(text)
+
+
+def integer(minimum: int, maximum: int) -> _Integer:
+    """A reader of whole numbers, both limits included."""
+    return _Integer(minimum, maximum)
+
+
+class _Integer:
+    def __init__(self, minimum: int, maximum: int) -> None:
+        self._limits = (minimum, maximum)
+
+    def __call__(self, text: str) -> int:
+        return to_integer(text, *self._limits)
+
+
+def cpu(text: str) -> CpuConfig:
+    """`MODEL[,PROP=VALUE][,+PROP][,-PROP]`."""
+    settings = Settings.read(text, "model")
+    model = settings.required("model")
+    properties: dict[str, PropertyValue] = {}
+    for key, value in settings.rest().items():
+        if key[0] in "+-" and value == "on":
+            properties[key[1:]] = "on" if key[0] == "+" else "off"
+        else:
+            properties[key] = value
+    return CpuConfig(model, properties)
+
+
+def memory(text: str) -> MemoryConfig:
+    """`[size=]N[,slots=N,maxmem=N]`; a size without a suffix is in MiB."""
+    settings = Settings.read(text, "size")
+    size = settings.size("size", "M")
+    slots = settings.integer("slots", 0, 256) or 0
+    most = settings.size("maxmem", "M")
+    settings.done()
+    if size is not None:
+        if size == 0:
+            raise ConfigError("a guest without memory cannot start")
+        size = -(-size // _RAM_ALIGN) * _RAM_ALIGN
+    if slots and most is None:
+        raise ConfigError("slots needs maxmem: the size that they can add up to")
+    if most is not None and size is not None:
+        if most < size:
+            raise ConfigError(f"maxmem ({most}) is less than size ({size})")
+        if most > size and not slots:
+            raise ConfigError("maxmem above size needs slots for the memory to come")
+    return MemoryConfig(size, slots, most)
+
+
+def drive(text: str) -> DriveConfig:
+    """`file=F[,format=raw][,if=none|virtio|pflash][,id=ID]...`; an id may be empty."""
+    settings = Settings.read(text, "file")
+    result = DriveConfig(
+        id=settings.text("id") or "",
+        file=settings.path("file"),
+        format=settings.word("format", ("raw",), "") or None,
+        interface=settings.choice("if", DriveInterface.VIRTIO),
+        index=settings.integer("index", 0, 255),
+        unit=settings.integer("unit", 0, 255),
+        media=settings.choice("media", Media.DISK),
+        read_only=settings.switch("readonly", False),
+        snapshot=settings.switch("snapshot", False),
+        cache=settings.word("cache", _CACHE_MODES, "writeback"),
+        discard=_discard(settings),
+        serial=settings.text("serial"),
+    )
+    settings.done()
+    if result.file is None:
+        raise ConfigError("file= is missing")
+    return result
+
+
+def blockdev(text: str) -> BlockdevConfig:
+    """`driver=raw|file,node-name=N,...`, or the same in JSON."""
+    node = _node(Settings.read(text, "driver", json=True))
+    if not node.node_name:
+        raise ConfigError("'node-name' is missing")
+    return node
+
+
+def _node(settings: Settings) -> BlockdevConfig:
+    driver = settings.word("driver", ("raw", "file"), "")
+    if not driver:
+        raise ConfigError("'driver' is missing")
+    below: BlockdevConfig | str | None = None
+    filename = None
+    locking = True
+    if driver == "file":
+        filename = settings.path("filename")
+        locking = settings.word("locking", ("on", "off", "auto"), "auto") != "off"
+        if filename is None:
+            raise ConfigError("'filename' is missing")
+    else:
+        child = settings.nested("file")
+        if child is None:
+            raise ConfigError("'file' is missing: a node's name, or a node")
+        below = _node(child) if isinstance(child, Settings) else child
+    cache = settings.nested("cache")
+    if isinstance(cache, str):
+        raise ConfigError("cache has two switches: cache.direct and cache.no-flush")
+    cache = cache or Settings({})
+    node = BlockdevConfig(
+        driver=driver,
+        node_name=settings.text("node-name") or "",
+        filename=filename,
+        file=below,
+        read_only=settings.switch("read-only", False),
+        auto_read_only=settings.switch("auto-read-only", False),
+        discard=_discard(settings),
+        direct=cache.switch("direct", False),
+        no_flush=cache.switch("no-flush", False),
+        locking=locking,
+    )
+    cache.done()
+    settings.done()
+    return node
+
+
+def _discard(settings: Settings) -> bool:
+    return settings.word("discard", ("ignore", "off", "unmap", "on"), "ignore") in ("unmap", "on")
+
+
+def device(text: str) -> DeviceConfig:
+    """`DRIVER[,id=ID][,PROP=VALUE]...`, or JSON with `driver`."""
+    settings = Settings.read(text, "driver", json=True)
+    driver = settings.required("driver")
+    return DeviceConfig(driver, identifier(settings), settings.rest())
+
+
+def object_(text: str) -> ObjectConfig:
+    """`TYPE,id=ID[,PROP=VALUE]...`, or JSON with `qom-type`."""
+    settings = Settings.read(text, "qom-type", json=True)
+    type_name = settings.required("qom-type")
+    id = identifier(settings)
+    if id is None:
+        raise ConfigError("'id' is missing")
+    return ObjectConfig(type_name, id, settings.rest())
+
+
+def global_(text: str) -> GlobalConfig:
+    """`DRIVER.PROP=VALUE`, or `driver=D,property=P,value=V`."""
+    short = re.fullmatch(r"([^.=,]+(?:\.[^.=,]+)*)\.([^.=,]+)=(.*)", text, re.DOTALL)
+    if short:
+        return GlobalConfig(short[1], short[2], short[3])
+    settings = Settings.read(text)
+    driver, name = settings.required("driver"), settings.required("property")
+    value = settings.text("value") or ""
+    settings.done()
+    return GlobalConfig(driver, name, value)
+
+
+def chardev(text: str) -> ChardevConfig:
+    """`BACKEND,id=ID[,mux=on][,PROP=VALUE]...`."""
+    settings = Settings.read(text, "backend")
+    backend = settings.required("backend")
+    id = identifier(settings)
+    if id is None:
+        raise ConfigError("'id' is missing")
+    return ChardevConfig(backend, id, settings.switch("mux", False), settings.rest())
+
+
+def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
+    """What `-serial` and `-monitor` take: `stdio`, `file:F`, `tcp:HOST:PORT,...`; None for `none`.
+
+    A `mon:` or `chardev:` prefix is the caller's. `signal`: whether Ctrl-C on a plain `stdio` acts
+    on ratite.
+    """
+    kind, colon, rest = text.partition(":")
+    if not colon and text in ("null", "pty"):
+        return ChardevConfig(text, id)
+    if not colon and text == "stdio":
+        return ChardevConfig("stdio", id, properties={"signal": signal})
+    if not colon and text == "none":
+        return None
+    if kind in ("file", "pipe") and rest:
+        return ChardevConfig(kind, id, properties={"path": rest.replace(",,", ",")})
+    if kind == "unix" and rest:
+        settings = Settings.read(rest, "path")
+        return ChardevConfig("socket", id, properties=settings.rest())
+    if kind in ("tcp", "telnet") and rest:
+        settings = Settings.read(rest, "address")
+        host, separator, port = settings.required("address").rpartition(":")
+        if not separator or not port:
+            raise ConfigError(f"'{text}' needs a port: {kind}:HOST:PORT")
+        telnet: dict[str, PropertyValue] = {"telnet": True} if kind == "telnet" else {}
+        properties = {"host": host.strip("[]"), "port": port, **telnet, **settings.rest()}
+        return ChardevConfig("socket", id, properties=properties)
+    forms = ("stdio", "pty", "null", "none", "file:", "pipe:", "unix:", "tcp:", "telnet:")
+    raise ConfigError(
+        f"'{text}' is no character device{suggest(kind + colon, (*forms, 'chardev:', 'mon:'))}"
+    )
+
+
+def mon(text: str) -> MonitorConfig:
+    """`[chardev=]ID[,mode=readline]`."""
+    settings = Settings.read(text, "chardev")
+    settings.word("mode", ("readline",), "readline")
+    monitor = MonitorConfig(settings.required("chardev"))
+    settings.done()
+    return monitor
+
+
+def accel(text: str) -> AccelConfig:
+    """`[accel=]NAME[,PROP=VALUE]...`."""
+    settings = Settings.read(text, "accel")
+    return AccelConfig(settings.required("accel"), settings.rest())
+
+
+def icount(text: str) -> IcountConfig:
+    """`[shift=]N|auto[,sleep=on|off][,align=on|off]`."""
+    settings = Settings.read(text, "shift")
+    shift_text = settings.required("shift")
+    try:
+        shift = None if shift_text == "auto" else to_integer(shift_text, 0, 10)
+    except ConfigError as error:
+        raise ConfigError(f"shift: {error}") from None
+    result = IcountConfig(shift, settings.switch("sleep", True), settings.switch("align", False))
+    settings.done()
+    if result.align and not result.sleep:
+        raise ConfigError("align=on and sleep=off contradict each other")
+    return result
+
+
+def rtc(text: str) -> RtcConfig:
+    """`[base=]utc|localtime|DATE[THH:MM:SS][,clock=host|rt|vm]`."""
+    settings = Settings.read(text, "base")
+    base: str | int = settings.text("base") or "utc"
+    clock = settings.choice("clock", RtcClock.HOST)
+    settings.done()
+    if base not in ("utc", "localtime"):
+        base = _seconds(str(base))
+    return RtcConfig(base, clock)
+
+
+def _seconds(text: str) -> int:
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"base: '{text}' is neither utc, localtime, nor like 2026-06-17T16:01:21"
+        ) from None
+    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+
+
+def log_items(text: str) -> str:
+    """The words of `-d`."""
+    known = [str(name).lower() for name, item in LogCategory.__members__.items() if item]
+    for word in filter(None, text.split(",")):
+        if word not in known:
+            raise ConfigError(f"'{word}' is no log item{suggest(word, known)}")
+    return text
+
+
+def ranges(text: str) -> tuple[AddressRange, ...]:
+    """`START..LAST`, `START+SIZE`, `START-SIZE`, comma-separated; numbers decimal or 0x."""
+    return tuple(_range(item) for item in text.split(","))
+
+
+def _range(text: str) -> AddressRange:
+    match = re.fullmatch(r"(\w+)(\.\.|\+|-)(\w+)", text)
+    if match is None:
+        raise ConfigError(f"'{text}' is no range: START..LAST, START+SIZE or START-SIZE")
+    first, second = (to_integer(number, 0, _UINT64_MAX) for number in match.group(1, 3))
+    if match[2] == "+":
+        first, second = first, first + second - 1
+    elif match[2] == "-":
+        first, second = first - second + 1, first
+    if not 0 <= first <= second <= _UINT64_MAX:
+        raise ConfigError(f"range '{text}' is empty or beyond 64 bits")
+    return AddressRange(first, second)
+
+
+def fw_cfg(text: str) -> FwCfgConfig:
+    """`[name=]NAME,file=F` or `[name=]NAME,string=TEXT`."""
+    settings = Settings.read(text, "name")
+    name, file, string = settings.required("name"), settings.path("file"), settings.text("string")
+    settings.done()
+    if (file is None) == (string is None):
+        raise ConfigError("one of file= and string= is needed")
+    if len(name.encode()) > 55:
+        raise ConfigError(f"name '{name}' is longer than 55 bytes")
+    return FwCfgConfig(name, file, string or "")
+
+
+def uuid(text: str) -> str:
+    """Eight-four-four-four-twelve hexadecimal digits."""
+    if not _UUID.fullmatch(text.lower()):
+        raise ConfigError(f"'{text}' is not like 550e8400-e29b-41d4-a716-446655440000")
+    return text.lower()
+
+
+def identifier(settings: Settings) -> str | None:
+    """The `id` setting: a letter, then letters, digits, `-`, `.`, `_`."""
+    id = settings.text("id")
+    if id is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9\-._]*", id):
+        raise ConfigError(f"id '{id}': a letter first, then letters, digits, '-', '.', '_'")
+    return id

@@ -1,0 +1,113 @@
+"""A configuration while its options are being read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from ratite.core import ConfigError
+from ratite.machines.config import DriveConfig, DriveInterface, MachineConfig
+
+
+class Topic(Enum):
+    """What a user can ask help on."""
+
+    OPTIONS = "options"
+    VERSION = "version"
+    MACHINES = "machines"
+    CPUS = "cpus"
+    ACCELS = "accels"
+    DEVICES = "devices"
+    OBJECTS = "objects"
+    CHARDEVS = "chardevs"
+    DISPLAYS = "displays"
+    LOG = "log"
+
+
+class Wanted(Exception):
+    """The command line asks for help on a topic, or on one `name` of it, and for nothing else."""
+
+    def __init__(self, topic: Topic, name: str | None = None) -> None:
+        super().__init__(topic, name)
+        self.topic = topic
+        self.name = name
+
+
+class Display(Enum):
+    """Where serial port and monitor go when nothing says so."""
+
+    TERMINAL = "terminal"
+    NONE = "none"
+
+
+@dataclass(slots=True)
+class Draft:
+    """The configuration so far, and what it takes to complete it."""
+
+    config: MachineConfig = field(default_factory=MachineConfig)
+    display: Display = Display.TERMINAL
+    nographic: bool = False
+    serials: list[str] = field(default_factory=list)  # the values of -serial
+    monitors: list[str] = field(default_factory=list)  # the values of -monitor
+    explicit_monitor: bool = False  # any option settled where the monitor is
+
+    def set(self, path: str, value: object) -> None:
+        """Replace the field that `path` names, with dots."""
+        self.config = _replaced(self.config, path.split("."), value)
+
+    def append(self, path: str, value: object) -> None:
+        """Add to the tuple that `path` names."""
+        current: Any = self.config
+        for name in path.split("."):
+            current = getattr(current, name)
+        self.set(path, (*current, value))
+
+    def finish(self) -> MachineConfig:
+        """The configuration, with drives numbered and every id checked to be the only one."""
+        self.set("drives", tuple(_numbered(self.config.drives)))
+        config = self.config
+        _check_unique("-drive", [drive.id for drive in config.drives])
+        _check_unique("-blockdev", [node.node_name for node in config.blockdevs])
+        _check_unique("-chardev", [chardev.id for chardev in config.chardevs])
+        _check_unique("-object", [item.id for item in config.objects])
+        _check_unique("-device", [device.id for device in config.devices if device.id])
+        return config
+
+
+def drive_from_pflash(text: str) -> DriveConfig:
+    """`-pflash FILE` is a drive for the next free flash bank."""
+    if not text:
+        raise ConfigError("an empty file name")
+    return DriveConfig(id="", file=Path(text), interface=DriveInterface.PFLASH)
+
+
+def _replaced(config: Any, path: list[str], value: object) -> Any:
+    name, *below = path
+    if below:
+        value = _replaced(getattr(config, name), below, value)
+    return replace(config, **{name: value})
+
+
+def _numbered(drives: Iterable[DriveConfig]) -> Iterable[DriveConfig]:
+    """Give each drive an index, the first free one of its interface, and an id made of both."""
+    taken: set[tuple[DriveInterface, int]] = set()
+    for drive in drives:
+        index = drive.index if drive.index is not None else drive.unit
+        if index is None:
+            index = next(n for n in range(len(taken) + 1) if (drive.interface, n) not in taken)
+        elif (drive.interface, index) in taken:
+            raise ConfigError(f"-drive: two drives with if={drive.interface.value},index={index}")
+        taken.add((drive.interface, index))
+        name = drive.id or f"{drive.interface.value}{index}"
+        yield replace(drive, id=name, index=index, unit=index)
+
+
+def _check_unique(option: str, ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for id in ids:
+        if id in seen:
+            raise ConfigError(f"{option}: id '{id}' is given twice; each needs its own")
+        seen.add(id)

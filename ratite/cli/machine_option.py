@@ -1,0 +1,24 @@
+"""`-machine`: the board, its properties, and the older spellings of other options."""
+
+from __future__ import annotations
+
+from ratite.cli.draft import Draft, Topic, Wanted
+from ratite.cli.keyval import Settings
+from ratite.machines.config import AccelConfig
+
+
+def machine(draft: Draft, text: str) -> None:
+    """`[type=]NAME[,dumpdtb=FILE][,accel=A[:B]...][,PROP=VALUE]...`; may be given in parts."""
+    settings = Settings.read(text, "type")
+    board = settings.text("type")
+    if board is not None:
+        draft.set("board", board)
+    if settings.wants_help("type"):
+        raise Wanted(Topic.MACHINES, draft.config.board)
+    dump = settings.path("dumpdtb")
+    if dump is not None:
+        draft.set("boot.dump_dtb", dump)
+    accels = settings.text("accel")
+    if accels:
+        draft.set("accels", tuple(AccelConfig(name) for name in accels.split(":")))
+    draft.set("properties", {**draft.config.properties, **settings.rest()})

@@ -1,0 +1,106 @@
+"""`ratite`: the friendly front door."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ratite.cli.system import launch, report
+from ratite.cli.usage import version_line
+from ratite.core import ConfigError, HostError
+
+PROGRAM = "ratite"
+
+_DEMO = str(Path(__file__).with_name("demo") / "demo.bin")
+
+_USAGE = """\
+usage: ratite [run] [--debian] [OPTION]...
+       ratite fetch
+
+  run            boot the small guest that ships with ratite, or what -kernel names
+  run --debian   boot Debian's kernel to a shell; fetches it on first use
+  fetch          fetch the Debian guest now, and print where its files are
+
+OPTION is any option of ratite-system-riscv64 (see ratite-system-riscv64 -h), such as
+-smp 4, -m 1G or -drive file=disk.img,format=raw.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; the result is its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    first = words[0] if words else "run"
+    if first in ("-h", "-help", "--help", "help"):
+        sys.stdout.write(_USAGE)
+        return 0
+    if first in ("-version", "--version"):
+        sys.stdout.write(version_line(PROGRAM))
+        return 0
+    if first.startswith("-"):
+        words.insert(0, "run")
+        first = "run"
+    command = _COMMANDS.get(first)
+    if command is None:
+        known = ", ".join(_COMMANDS)
+        return report(PROGRAM, ConfigError(f"no command '{first}'; there are: {known}"))
+    try:
+        return command(words[1:])
+    except (ConfigError, HostError) as error:
+        return report(PROGRAM, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(words: list[str]) -> int:
+    debian = words[:1] == ["--debian"]
+    options = words[1:] if debian else words
+    given = {word.lstrip("-") for word in options if word.startswith("-")}
+    if given & {"h", "help", "version"}:
+        return launch(PROGRAM, options)
+    defaults = _debian_files() if debian else {"kernel": _DEMO}
+    return launch(PROGRAM, [*_board(given), *_unless_given(defaults, given), *options])
+
+
+def _fetch(words: list[str]) -> int:
+    from ratite.cli.guest import fetch_guest
+    from ratite.cli.progress import TerminalProgress
+
+    if words:
+        raise ConfigError(f"fetch: takes no arguments, not '{words[0]}'")
+    with TerminalProgress() as progress:
+        files = fetch_guest(progress)
+    for path in (files.kernel, files.initrd, files.opensbi):
+        print(path)
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "fetch": _fetch}
+
+
+def _debian_files() -> dict[str, str]:
+    from ratite.cli.guest import fetch_guest
+    from ratite.cli.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        files = fetch_guest(progress)
+    return {
+        "kernel": str(files.kernel),
+        "initrd": str(files.initrd),
+        "bios": str(files.opensbi),
+        "append": "console=ttyS0",
+    }
+
+
+def _board(given: set[str]) -> list[str]:
+    board = [] if given & {"M", "machine"} else ["-M", "virt"]
+    return [*board, *([] if "m" in given else ["-m", "512M"])]
+
+
+def _unless_given(defaults: dict[str, str], given: set[str]) -> list[str]:
+    return [
+        word
+        for name, value in defaults.items()
+        if name not in given
+        for word in (f"-{name}", value)
+    ]

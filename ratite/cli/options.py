@@ -1,0 +1,269 @@
+"""QEMU's command line as one table: an option is one entry.
+
+Source: QEMU's manual, chapter "Invocation". Names, forms and meanings are QEMU's, so that scripts
+and management tools written for it work.
+
+To add an option, add an entry to `OPTIONS`: names, group, the form of its value, one line of help,
+and where its value goes. `-h`, parsing, error texts and the tests follow from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ratite.cli import consoles, convert, machine_option
+from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
+from ratite.cli.keyval import Settings, suggest
+from ratite.cli.topology import parse_smp
+from ratite.core import ConfigError
+from ratite.machines.config import (
+    MachineConfig,
+    RebootAction,
+    ShutdownAction,
+)
+
+Convert = Callable[[str], object]
+
+
+class Group(Enum):
+    """The headings of `-h`."""
+
+    MACHINE = "Machine"
+    BOOT = "Boot"
+    STORAGE = "Storage"
+    DEVICES = "Devices"
+    CONSOLE = "Consoles and monitor"
+    RUN = "Running"
+    DEBUG = "Looking inside"
+    HELP = "Help"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The converted value replaces a field of the configuration, named with dots."""
+
+    field: str
+    convert: Convert
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The converted value is added to a tuple of the configuration."""
+
+    field: str
+    convert: Convert
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """The option takes no value and sets a field."""
+
+    field: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Anything else. The value is "" for an option without one."""
+
+    handler: Callable[[Draft, str], None]
+
+
+Action = Store | Append | Flag | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One entry. `form` is the value as `-h` shows it, empty for an option without a value."""
+
+    names: str  # separated by spaces, the usual one first, without dashes
+    group: Group
+    form: str
+    help: str
+    action: Action
+    topic: Topic | None = None  # what `help` as its value shows
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _actions(draft: Draft, text: str) -> None:
+    settings = Settings.read(text)
+    draft.set("on_reboot", settings.choice("reboot", draft.config.on_reboot))
+    draft.set("on_shutdown", settings.choice("shutdown", draft.config.on_shutdown))
+    settings.done()
+
+
+def _name(draft: Draft, text: str) -> None:
+    settings = Settings.read(text, "guest")
+    draft.set("name", settings.text("guest") or draft.config.name)
+    draft.set("process.name", settings.text("process") or draft.config.process.name)
+    threads = settings.switch("debug-threads", draft.config.process.thread_names)
+    draft.set("process.thread_names", threads)
+    settings.done()
+
+
+def _wanted(topic: Topic) -> Call:
+    def ask(draft: Draft, text: str) -> None:
+        raise Wanted(topic)
+
+    return Call(ask)
+
+
+M, B, S, D = Group.MACHINE, Group.BOOT, Group.STORAGE, Group.DEVICES
+C, R, G, H = Group.CONSOLE, Group.RUN, Group.DEBUG, Group.HELP
+
+# fmt: off
+OPTIONS: tuple[Option, ...] = (
+    Option("machine M", M, "[type=]NAME[,PROP=VALUE]...", "the board and its properties; "
+           "dumpdtb=FILE writes its device tree", Call(machine_option.machine), Topic.MACHINES),
+    Option("cpu", M, "MODEL[,PROP=on|off]...", "the CPU model, features switched on or off",
+           Store("cpu", convert.cpu), Topic.CPUS),
+    Option("accel", M, "NAME[,PROP=VALUE]...", "how guest code runs; several are tried in order",
+           Append("accels", convert.accel), Topic.ACCELS),
+    Option("smp", M, "[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]",
+           "number and topology of the CPUs", Store("smp", parse_smp)),
+    Option("m", M, "[size=]SIZE[,slots=N,maxmem=SIZE]", "guest memory, in MiB without a suffix",
+           Store("memory", convert.memory)),
+    Option("rtc", M, "[base=]utc|localtime|DATE[,clock=host|rt|vm]", "the guest's clock of day",
+           Store("rtc", convert.rtc)),
+    Option("icount", M, "[shift=]N|auto[,sleep=on|off][,align=on|off]",
+           "guest time from instructions executed, 2^N ns each; such runs can be repeated",
+           Store("icount", convert.icount)),
+    Option("seed", M, "N", "seed of the guest's random numbers",
+           Store("seed", convert.integer(0, (1 << 64) - 1))),
+    Option("name", M, "NAME[,process=NAME][,debug-threads=on|off]", "a name for the guest",
+           Call(_name)),
+    Option("uuid", M, "UUID", "the guest's UUID", Store("uuid", convert.uuid)),
+
+    Option("kernel", B, "FILE", "a kernel: Image, plain or compressed, or ELF",
+           Store("boot.kernel", convert.path)),
+    Option("initrd", B, "FILE", "its initial file system", Store("boot.initrd", convert.path)),
+    Option("append", B, "TEXT", "its command line", Store("boot.append", _text)),
+    Option("dtb", B, "FILE", "a device tree in place of the generated one",
+           Store("boot.dtb", convert.path)),
+    Option("bios", B, "none|default|builtin|FILE", "the firmware",
+           Store("boot.bios", _text)),
+    Option("pflash", B, "FILE", "an image for the board's flash memory",
+           Append("drives", drive_from_pflash)),
+    Option("fw_cfg", B, "[name=]NAME,file=FILE|string=TEXT", "an item for the guest's firmware",
+           Append("fw_cfg", convert.fw_cfg)),
+    Option("L", B, "DIRECTORY", "look for firmware here first",
+           Append("process.data_directories", convert.path)),
+
+    Option("drive", S, "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on|off]"
+           "[,snapshot=on|off][,cache=MODE][,discard=unmap|ignore][,serial=TEXT]"
+           "[,media=disk|cdrom][,index=N][,unit=N]",
+           "a disk image and what it is attached to", Append("drives", convert.drive)),
+    Option("blockdev", S, "driver=raw|file,node-name=ID[,...], or JSON", "one block node",
+           Append("blockdevs", convert.blockdev)),
+
+    Option("device", D, "TYPE[,id=ID][,PROP=VALUE]..., or JSON", "a device; "
+           "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES),
+    Option("global", D, "TYPE.PROP=VALUE", "another default for a property of a device type",
+           Append("globals", convert.global_)),
+    Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
+           Append("objects", convert.object_), Topic.OBJECTS),
+    Option("nodefaults", D, "", "no devices but those asked for", Call(consoles.no_defaults)),
+
+    Option("chardev", C, "BACKEND,id=ID[,mux=on|off][,PROP=VALUE]...", "a character device",
+           Append("chardevs", convert.chardev), Topic.CHARDEVS),
+    Option("serial", C, "DEV", "what a serial port is connected to: stdio, mon:stdio, pty, null, "
+           "none, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID", Call(consoles.serial)),
+    Option("monitor", C, "DEV", "the same for the monitor", Call(consoles.monitor)),
+    Option("mon", C, "[chardev=]ID[,mode=readline]", "a monitor on a character device",
+           Call(consoles.mon)),
+    Option("nographic", C, "", "serial port and monitor share this terminal (the default)",
+           Call(consoles.nographic)),
+    Option("display", C, "none", "no display; serial port and monitor only where asked for",
+           Call(consoles.display), Topic.DISPLAYS),
+    Option("echr", C, "CODE", "the terminal's escape character (1: Ctrl-A)",
+           Store("echr", convert.integer(0, 255))),
+
+    Option("S", R, "", "do not start the CPUs yet", Flag("start_paused", True)),
+    Option("no-reboot", R, "", "end where the guest reboots",
+           Flag("on_reboot", RebootAction.SHUTDOWN)),
+    Option("no-shutdown", R, "", "stay, paused, where the guest powers off",
+           Flag("on_shutdown", ShutdownAction.PAUSE)),
+    Option("action", R, "[reboot=reset|shutdown][,shutdown=poweroff|pause]",
+           "what the guest's reboot and power-off do", Call(_actions)),
+    Option("daemonize", R, "", "go on in the background", Flag("process.daemonize", True)),
+    Option("pidfile", R, "FILE", "write the process id here",
+           Store("process.pid_file", convert.path)),
+
+    Option("d", G, "ITEM[,ITEM]...", "log what is named",
+           Store("log.items", convert.log_items), Topic.LOG),
+    Option("D", G, "FILE", "log to this file", Store("log.file", convert.path)),
+    Option("dfilter", G, "START..LAST|START+SIZE[,...]", "log guest code only at these addresses",
+           Store("log.ranges", convert.ranges)),
+
+    Option("version", H, "", "the version", _wanted(Topic.VERSION)),
+    Option("help h", H, "", "this text; many options take 'help' as their value",
+           _wanted(Topic.OPTIONS)),
+)
+# fmt: on
+
+BY_NAME: dict[str, Option] = {name: entry for entry in OPTIONS for name in entry.names.split()}
+
+
+def parse(arguments: Sequence[str]) -> MachineConfig:
+    """Read a command line, without the program's name.
+
+    Raises `Wanted` where help is asked for, else ConfigError: one line that names the option.
+    """
+    draft = Draft()
+    words = iter(arguments)
+    for word in words:
+        option, name = _find(word), word.lstrip("-")
+        value = ""
+        if option.form:
+            taken = next(words, None)
+            if taken is None:
+                raise ConfigError(f"-{name}: needs a value: {option.form}")
+            value = taken
+        try:
+            _apply(draft, option, value)
+        except ConfigError as error:
+            raise ConfigError(f"-{name}: {error}") from None
+    consoles.complete(draft)
+    return draft.finish()
+
+
+def _find(word: str) -> Option:
+    name = word.removeprefix("-").removeprefix("-")
+    if name == word or not name:
+        raise ConfigError(
+            f"'{word}' is no option: options begin with '-'; an image is -drive file={word}"
+        )
+    option = BY_NAME.get(name)
+    if option is None:
+        hint = suggest(name, BY_NAME)
+        hint = hint.replace("'", "'-", 1) if "did you mean" in hint else "; -h lists the options"
+        raise ConfigError(f"{word}: no such option{hint}")
+    return option
+
+
+def _apply(draft: Draft, option: Option, value: str) -> None:
+    if option.topic is not None and option.form:
+        _check_help(option.topic, value)
+    match option.action:
+        case Store(field, convert):
+            draft.set(field, convert(value))
+        case Append(field, convert):
+            draft.append(field, convert(value))
+        case Flag(field, constant):
+            draft.set(field, constant)
+        case Call(handler):
+            handler(draft, value)
+
+
+def _check_help(topic: Topic, value: str) -> None:
+    """`help`, `?` or `NAME,help` ask for help on the option's topic."""
+    first, _, rest = value.partition(",")
+    if first in ("help", "?"):
+        raise Wanted(topic)
+    if rest in ("help", "?"):
+        raise Wanted(topic, first.partition("=")[2] or first)

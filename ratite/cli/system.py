@@ -1,0 +1,44 @@
+"""`ratite-system-riscv64`: QEMU's command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ratite.cli.draft import Wanted
+from ratite.cli.options import parse
+from ratite.cli.usage import answer
+from ratite.core import ConfigError, HostError
+
+PROGRAM = "ratite-system-riscv64"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; the result is its exit status."""
+    return launch(PROGRAM, sys.argv[1:] if arguments is None else arguments)
+
+
+def launch(program: str, arguments: Sequence[str]) -> int:
+    """Run the machine that the options describe, or answer what they ask.
+
+    A wrong option, or a host that refuses, is one line on standard error and exit status 1.
+    """
+    try:
+        try:
+            config = parse(arguments)
+        except Wanted as wanted:
+            sys.stdout.write(answer(wanted, program))
+            return 0
+        from ratite.cli.run import run_machine
+
+        return run_machine(config)
+    except (ConfigError, HostError) as error:
+        return report(program, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def report(program: str, error: Exception) -> int:
+    """Print an error in one line; the result is the exit status."""
+    print(f"{program}: {error}", file=sys.stderr)
+    return 1

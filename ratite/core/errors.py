@@ -1,0 +1,42 @@
+"""The four kinds of error, never mixed.
+
+    RatiteError
+    ├── ConfigError     what the user asked for cannot be; one line: option and remedy; exit 1
+    ├── HostError       the host refused (an `OSError`): what was attempted, on which path
+    └── InternalError   a bug of ours; shown with its traceback, never caught to carry on
+
+Guest mistakes are no exceptions at all: they go to the `guest_errors` log category, and the device
+answers as its datasheet says.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Self
+
+
+class RatiteError(Exception):
+    """Base of the errors that a front end reports in one line."""
+
+
+class ConfigError(RatiteError):
+    """A wrong option, value or combination. The text is complete: it names the culprit."""
+
+
+class HostError(RatiteError):
+    """The host refused a request. `errno` is the host's error number, 0 if there was none."""
+
+    def __init__(self, text: str, errno: int = 0) -> None:
+        super().__init__(text)
+        self.errno = errno
+
+    @classmethod
+    def from_os(cls, attempt: str, error: OSError, path: str | os.PathLike[str] = "") -> Self:
+        """Say "cannot <attempt> '<path>': <the host's reason>". Use with `raise ... from error`."""
+        where = f" '{os.fspath(path)}'" if path else ""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return cls(f"cannot {attempt}{where}: {reason}", error.errno or 0)
+
+
+class InternalError(RatiteError):
+    """A broken assumption of ratite's own."""

@@ -1,0 +1,143 @@
+"""The log that `-d` switches on: categories, one per kind of event, each nearly free while it is
+off.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+import threading
+import time
+from typing import TextIO
+
+from ratite.core.errors import ConfigError, HostError
+
+
+class LogCategory(enum.IntFlag):
+    """What `-d` can show. The lower-case name is the word on the command line."""
+
+    NONE = 0
+    IN_ASM = enum.auto()
+    OP = enum.auto()
+    OP_OPT = enum.auto()
+    LLVM = enum.auto()
+    OUT_ASM = enum.auto()
+    INT = enum.auto()
+    EXEC = enum.auto()
+    CPU = enum.auto()
+    FPU = enum.auto()
+    MMU = enum.auto()
+    CPU_RESET = enum.auto()
+    UNIMP = enum.auto()
+    GUEST_ERRORS = enum.auto()
+    PAGE = enum.auto()
+    NOCHAIN = enum.auto()
+    STRACE = enum.auto()
+
+
+DESCRIPTIONS: dict[LogCategory, str] = {
+    LogCategory.IN_ASM: "guest code of each translation block",
+    LogCategory.OP: "IR of each translated region, before optimisation",
+    LogCategory.OP_OPT: "IR of each translated region, after optimisation",
+    LogCategory.LLVM: "LLVM IR of each compiled region",
+    LogCategory.OUT_ASM: "host code of each compiled region",
+    LogCategory.INT: "interrupts and exceptions, one line each",
+    LogCategory.EXEC: "each translation block entered (very long)",
+    LogCategory.CPU: "CPU registers before each translation block (very long)",
+    LogCategory.FPU: "floating-point registers too, with 'cpu'",
+    LogCategory.MMU: "page-table walks and what came of them",
+    LogCategory.CPU_RESET: "CPU state before each CPU reset",
+    LogCategory.UNIMP: "use of what a device or CPU does not model",
+    LogCategory.GUEST_ERRORS: "what the guest does wrong, such as writing a read-only register",
+    LogCategory.PAGE: "the memory map at the start of user mode",
+    LogCategory.NOCHAIN: "do not chain translation blocks, so that 'exec' and 'cpu' show all",
+    LogCategory.STRACE: "system calls of user mode",
+}
+
+_LIMIT_PER_SECOND = 50
+
+
+def parse_categories(text: str) -> LogCategory:
+    """Read the comma-separated value of `-d`. Raises `ConfigError` for an unknown word."""
+    chosen = LogCategory.NONE
+    for word in filter(None, text.split(",")):
+        category = LogCategory.__members__.get(word.upper()) if word.islower() else None
+        if not category:
+            raise ConfigError(f"-d {word}: unknown log item; '-d help' lists them")
+        chosen |= category
+    return chosen
+
+
+def help_text() -> str:
+    """The answer to `-d help`."""
+    lines = [f"{str(c.name).lower():<15} {text}" for c, text in DESCRIPTIONS.items()]
+    return "\n".join(["Log items (comma separated):", *lines]) + "\n"
+
+
+class Log:
+    """Where one machine's log lines go. Any thread may write.
+
+    A hot caller tests `log.mask & LogCategory.X` before it builds a text; `mask` is a plain int.
+    """
+
+    def __init__(
+        self, categories: LogCategory = LogCategory.NONE, stream: TextIO | None = None
+    ) -> None:
+        self.mask = int(categories)
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._window: dict[str, tuple[float, int]] = {}
+
+    @classmethod
+    def to_file(cls, categories: LogCategory, path: str) -> Log:
+        """Log to a file, replacing what it held (`-D`). Raises `HostError`."""
+        try:
+            return cls(categories, open(path, "w", encoding="utf-8", buffering=1))
+        except OSError as error:
+            raise HostError.from_os("open the log file", error, path) from error
+
+    def enabled(self, category: LogCategory) -> bool:
+        """True if lines of this category are wanted."""
+        return bool(self.mask & category)
+
+    def write(self, category: LogCategory, text: str) -> None:
+        """Write the text as one or more lines, if its category is wanted."""
+        if self.mask & category:
+            self._emit(text)
+
+    def guest_error(self, source: str, text: str) -> None:
+        """Note that the guest did wrong at the device named by `source`; at most 50 lines a second
+        for each source.
+        """
+        if self.mask & LogCategory.GUEST_ERRORS and self._admit(source):
+            self._emit(f"{source}: {text}")
+
+    def unimplemented(self, source: str, text: str) -> None:
+        """Note use of what is not modelled, limited as `guest_error` is."""
+        if self.mask & LogCategory.UNIMP and self._admit(source):
+            self._emit(f"{source}: {text}")
+
+    def close(self) -> None:
+        """Close the stream, unless it is standard error. Later lines go to standard error."""
+        with self._lock:
+            stream, self._stream = self._stream, None
+        if stream is not None and stream is not sys.stderr:
+            stream.close()
+
+    def _emit(self, text: str) -> None:
+        with self._lock:
+            stream = self._stream or sys.stderr
+            stream.write(text if text.endswith("\n") else text + "\n")
+
+    def _admit(self, source: str) -> bool:
+        now = time.monotonic()
+        since, count = self._window.get(source, (now, 0))
+        if now - since >= 1.0:
+            if count > _LIMIT_PER_SECOND:
+                self._emit(f"{source}: {count - _LIMIT_PER_SECOND} more lines were left out")
+            since, count = now, 0
+        self._window[source] = (since, count + 1)
+        return count < _LIMIT_PER_SECOND
+
+
+QUIET = Log()  # nothing enabled: what a component logs to before a machine adopts it

@@ -1,0 +1,269 @@
+"""Translation blocks: finding them, and making them from guest code.
+
+A block is a header and then fixed-size records, one per guest instruction:
+
+    0   address of the handler
+    8   operands, laid out per instruction (`Insn.operands`)
+    14  length of the instruction in bytes
+    15  distance from the block's pc, in units of the instruction alignment
+
+After the last instruction come two exits of two records each: fall-through, then taken. The first record of an exit is
+{go, address of the target}, the second {link, guest pc}; an exit that is not linked yet has its own second record as
+its target. Runs: look-up per TB entry that is not chained; translation per new block.
+"""
+
+from __future__ import annotations
+
+from ratite.cpu.exits import PENDING_EXIT, Exit
+from ratite.cpu.hooks import DECODE_DIRECT, DECODE_ENDS, DECODE_LENGTH, access_fault, decode
+from ratite.cpu.machine import (
+    BLOCK_HEADER,
+    NO_PAGE,
+    Block,
+    Shared,
+    TlbEntry,
+    TlbSide,
+    bucket_of,
+    protect_page,
+)
+from ratite.cpu.tlb import JUMP_ENTRIES, OFFSET_MASK, PAGE_MASK, entry_at, fill, side_at
+from ratite.isa.state import EXECUTE, CpuState
+from ratite.native import (
+    Const,
+    Field,
+    Struct,
+    atomic_load,
+    atomic_store,
+    host_load,
+    host_store,
+    i64,
+    native,
+    symbol_address,
+    u8,
+    u32,
+    u64,
+)
+
+RECORD_SIZE = 16
+OPERANDS_OFFSET = 8
+LENGTH_OFFSET = 14
+DISTANCE_OFFSET = 15
+EXIT_SIZE = 2 * RECORD_SIZE
+MAX_INSTRUCTIONS = 64
+MAX_BLOCK = BLOCK_HEADER + MAX_INSTRUCTIONS * RECORD_SIZE + 2 * EXIT_SIZE
+MAX_LENGTH = 16
+INITIAL_HEAT = 1 << 30
+
+HANDLER_ENTER, HANDLER_GO, HANDLER_LINK = "tier0.enter", "tier0.go", "tier0.link"
+
+
+class Record(Struct):
+    """One decoded instruction, or half of an exit."""
+
+    handler = Field(u64)
+    payload = Field(u64)
+
+
+class JumpEntry(Struct):
+    """A slot of a vCPU's jump cache."""
+
+    pc = Field(u64)
+    block = Field(u64)
+
+
+@native
+def find_block(cpu: CpuState) -> u64:
+    """Host address of the block for the state at `pc`, translated now if need be. 0 with a pending exception or exit."""
+    pc = cpu.pc
+    slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
+    if slot.pc == pc and Block.at(slot.block).mode == cpu.mode:
+        return slot.block
+    return find_block_slow(cpu, pc)
+
+
+@native
+def code_page(cpu: CpuState, gva: u64) -> u64:
+    """The ram_addr_t of an executable page. Anything else leaves an exception pending."""
+    entry = TlbEntry.at(entry_at(cpu, cpu.fetch_index, gva))
+    page = gva & PAGE_MASK
+    if entry.execute != page:
+        fill(cpu, gva, u64(2), u32(EXECUTE), cpu.fetch_index)
+    side = TlbSide.at(side_at(cpu, cpu.fetch_index, gva))
+    if side.ram == NO_PAGE:
+        access_fault(cpu, gva, u32(EXECUTE))
+    return side.ram
+
+
+@native
+def code_host(cpu: CpuState, gva: u64) -> u64:
+    """Host address of code that `code_page` has just found executable."""
+    return TlbEntry.at(entry_at(cpu, cpu.fetch_index, gva)).addend + gva
+
+
+@native
+def find_block_slow(cpu: CpuState, pc: u64) -> u64:
+    """The hash table's block, or a new one; entered into the jump cache."""
+    cpu.lookups += 1
+    ram_pc = code_page(cpu, pc) | pc & OFFSET_MASK
+    shared = Shared.at(cpu.machine)
+    found = search(cpu, shared, ram_pc, pc)
+    if found == 0:
+        found = translate_block(cpu, shared, ram_pc, pc)
+    if found != 0:
+        slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
+        slot.pc = pc
+        slot.block = found
+    return found
+
+
+@native
+def search(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
+    """The block with this key, or 0. A block on two pages is good only while both are where they were."""
+    here = atomic_load(u64, bucket_of(shared, ram_pc, pc, cpu.mode))
+    while here != 0:
+        block = Block.at(here)
+        if block.ram_pc == ram_pc and block.pc == pc and block.mode == cpu.mode:
+            if block.second_ram == NO_PAGE:
+                return here
+            if code_page(cpu, (pc & PAGE_MASK) + 0x1000) == block.second_ram:
+                return here
+        here = block.hash_next
+    return u64(0)
+
+
+@native
+def decode_into(cpu: CpuState, record: u64, code: u64, available: u32, distance: u64, units: Const[int]) -> tuple[u32, i64]:
+    """Decode one instruction and complete its record."""
+    found, displacement = decode(cpu, record, code, available)
+    host_store(record + LENGTH_OFFSET, u8(found & DECODE_LENGTH))
+    host_store(record + DISTANCE_OFFSET, u8(distance // units))
+    return found, displacement
+
+
+@native
+def fetch_across(cpu: CpuState, pc: u64, code: u64, available: u32) -> u64:
+    """Collect the bytes of an instruction that goes on on the next page; returns that page's ram_addr_t."""
+    second = (pc & PAGE_MASK) + 0x1000
+    ram = code_page(cpu, second)
+    host = code_host(cpu, second)
+    index = u32(0)
+    while index < available:
+        cpu.fetch_buffer[index] = host_load(u8, code + u64(index))
+        index += 1
+    while index < MAX_LENGTH:
+        cpu.fetch_buffer[index] = host_load(u8, host + u64(index - available))
+        index += 1
+    return ram
+
+
+@native
+def write_exit(record: u64, target: u64) -> None:
+    """An exit that is not linked yet."""
+    host_store(record, symbol_address(HANDLER_GO))
+    host_store(record + 8, record + RECORD_SIZE)
+    host_store(record + RECORD_SIZE, symbol_address(HANDLER_LINK))
+    host_store(record + RECORD_SIZE + 8, target)
+
+
+@native
+def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
+    """Translate the block at `pc`, unless another vCPU has just done so."""
+    first_code = code_host(cpu, pc)
+    in_page = u32(0x1000 - (pc & OFFSET_MASK))
+    second_ram = u64(NO_PAGE)
+    # An instruction across the page boundary is a block of its own; its second page may fault, before any lock is held.
+    if in_page < MAX_LENGTH:
+        found, _ = decode(cpu, cpu.pointer() + CpuState.scratch.offset, first_code, in_page)
+        if found == 0:
+            second_ram = fetch_across(cpu, pc, first_code, in_page)
+    shared.acquire()
+    existing = search_locked(shared, ram_pc, pc, cpu.mode, second_ram)
+    if existing != 0:
+        shared.release()
+        return existing
+    if shared.end - shared.next < MAX_BLOCK:
+        shared.release()
+        cpu.exit_reason = u32(Exit.CODE_FULL)
+        cpu.exception_pending = u32(PENDING_EXIT)
+        return u64(0)
+    protect_page(shared, ram_pc)
+    if second_ram != NO_PAGE:
+        protect_page(shared, second_ram)
+    block = Block.at(shared.next)
+    block.pc = pc
+    block.ram_pc = ram_pc
+    block.second_ram = second_ram
+    block.code = first_code
+    block.mode = cpu.mode
+    block.heat = u32(INITIAL_HEAT)
+    fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
+    publish(shared, block)
+    shared.release()
+    return block.pointer()
+
+
+@native
+def search_locked(shared: Shared, ram_pc: u64, pc: u64, mode: u32, second_ram: u64) -> u64:
+    """`search` with the second page already known."""
+    here = atomic_load(u64, bucket_of(shared, ram_pc, pc, mode))
+    while here != 0:
+        block = Block.at(here)
+        if block.ram_pc == ram_pc and block.pc == pc and block.mode == mode and block.second_ram == second_ram:
+            return here
+        here = block.hash_next
+    return u64(0)
+
+
+@native
+def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, across: bool) -> None:
+    """Decode instructions until one ends the block, the page ends, or the block is long enough."""
+    limit = u32(MAX_INSTRUCTIONS)
+    if cpu.block_limit != 0 and cpu.block_limit < MAX_INSTRUCTIONS:
+        limit = cpu.block_limit
+    record = block.pointer() + BLOCK_HEADER
+    done = u32(0)
+    count = u32(0)
+    displacement = i64(0)
+    flags = u32(0)
+    last = u64(0)
+    while count < limit and done < in_page and flags == 0:
+        code = first_code + u64(done)
+        available = in_page - done
+        if across:
+            code = cpu.pointer() + CpuState.fetch_buffer.offset
+            available = u32(MAX_LENGTH)
+        found, displacement = decode_into(cpu, record, code, available, u64(done), 2)
+        if found == 0:
+            break  # it goes on on the next page
+        last = block.pc + u64(done)
+        done += found & DECODE_LENGTH
+        flags = found & (DECODE_ENDS | DECODE_DIRECT)
+        count += 1
+        record += RECORD_SIZE
+    write_exit(record, block.pc + u64(done))
+    write_exit(record + EXIT_SIZE, last + u64(displacement))
+    block.count = count
+    block.size = done
+
+
+@native
+def publish(shared: Shared, block: Block) -> None:
+    """Enter the finished block into the tables."""
+    address = block.pointer()
+    size = BLOCK_HEADER + u64(block.count) * RECORD_SIZE + 2 * EXIT_SIZE
+    shared.next += size
+    shared.blocks += 1
+    shared.translated += 1
+    shared.instructions += u64(block.count)
+    head = shared.first_block + (block.ram_pc >> 12) * 8
+    block.page_next = host_load(u64, head)
+    host_store(head, address)
+    if block.second_ram != NO_PAGE:
+        head = shared.first_block + (block.second_ram >> 12) * 8
+        block.second_next = host_load(u64, head)
+        host_store(head, address)
+    block.handler = symbol_address(HANDLER_ENTER)
+    bucket = bucket_of(shared, block.ram_pc, block.pc, block.mode)
+    block.hash_next = host_load(u64, bucket)
+    atomic_store(bucket, address)
+

@@ -1,0 +1,366 @@
+"""Virtio block device.
+
+Source: Virtio 1.2, chapter 5.2 (block device). Not modelled: SCSI commands, secure erase, zones,
+lifetime; `rerror` and `werror` that stop the machine.
+
+Data move between the host's image and guest RAM without a copy here. A request that the host
+answers from its page cache is finished within the notification; the others finish later.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Annotated
+
+from ratite.core.errors import ConfigError
+from ratite.devices.block.backend import BlockBackend
+from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
+from ratite.devices.virtio.queue import Element, VirtQueue
+from ratite.qom import Backend, Doc, Named, PropertyGroup, Size, UInt16, UInt32
+
+F_SEG_MAX = 1 << 2
+F_GEOMETRY = 1 << 4
+F_RO = 1 << 5
+F_BLK_SIZE = 1 << 6
+F_FLUSH = 1 << 9
+F_TOPOLOGY = 1 << 10
+F_CONFIG_WCE = 1 << 11
+F_MQ = 1 << 12
+F_DISCARD = 1 << 13
+F_WRITE_ZEROES = 1 << 14
+
+T_IN, T_OUT, T_FLUSH, T_GET_ID, T_DISCARD, T_WRITE_ZEROES = 0, 1, 4, 8, 11, 13
+T_BARRIER = 1 << 31
+S_OK, S_IOERR, S_UNSUPP = 0, 1, 2
+WRITE_ZEROES_UNMAP = 1
+
+HEADER = struct.Struct("<IIQ")  # type, reserved, sector
+RANGE = struct.Struct("<QII")  # sector, sectors, flags: of discard and write zeroes
+CONFIG = struct.Struct("<QIIHBBIBBHIBxHIIIIIB3x")
+WRITEBACK_OFFSET = 32
+SECTOR = 512
+ID_SIZE = 20
+MAX_QUEUES = 1024
+AUTO_QUEUES = 0xFFFF
+AUTO_GRANULARITY = 0xFFFF_FFFF
+
+
+class OnOffAuto(Enum):
+    """A choice that can be left to the device."""
+
+    ON = "on"
+    OFF = "off"
+    AUTO = "auto"
+
+
+class ErrorPolicy(Enum):
+    """What becomes of an error of the host's."""
+
+    AUTO = "auto"  # report
+    REPORT = "report"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class BlockOptions(PropertyGroup):
+    """Properties that every disk has."""
+
+    logical_block_size: Annotated[
+        Size, Named("logical_block_size"), Doc("A power of two between 512 B and 2 MiB")
+    ] = 0
+    physical_block_size: Annotated[
+        Size, Named("physical_block_size"), Doc("A power of two between 512 B and 2 MiB")
+    ] = 0
+    min_io_size: Annotated[Size, Named("min_io_size")] = 0
+    opt_io_size: Annotated[Size, Named("opt_io_size")] = 0
+    discard_granularity: Annotated[Size, Named("discard_granularity")] = AUTO_GRANULARITY
+    write_cache: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
+    share_rw: Annotated[bool, Doc("accepted; the image's own option decides")] = False
+    rerror: Annotated[ErrorPolicy, Doc("report/ignore/auto")] = ErrorPolicy.AUTO
+    werror: Annotated[ErrorPolicy, Doc("report/ignore/auto")] = ErrorPolicy.AUTO
+    cyls: UInt32 = 0
+    heads: UInt32 = 0
+    secs: UInt32 = 0
+
+
+BLOCK_DEFAULTS = BlockOptions()
+
+
+class VirtioBlk(VirtioDevice):
+    """A disk on the backend `drive`."""
+
+    type_name = "virtio-blk-device"
+    category = "Storage"
+    device_id = 2
+
+    def __init__(
+        self,
+        *,
+        drive: Annotated[
+            BlockBackend | None,
+            Backend("drive"),
+            Doc("Node name or ID of a block device to use as a backend"),
+        ] = None,
+        serial: str | None = None,
+        num_queues: UInt16 = AUTO_QUEUES,
+        queue_size: UInt16 = 256,
+        seg_max_adjust: bool = True,
+        config_wce: bool = True,
+        discard: bool = True,
+        write_zeroes: bool = True,
+        max_discard_sectors: UInt32 = 4194303,
+        max_write_zeroes_sectors: UInt32 = 4194303,
+        block: BlockOptions = BLOCK_DEFAULTS,
+        virtio: VirtioOptions = VIRTIO_DEFAULTS,
+    ) -> None:
+        self.drive = drive
+        self.serial = serial
+        self.num_queues = num_queues
+        self.queue_size = queue_size
+        self.seg_max_adjust = seg_max_adjust
+        self.config_wce = config_wce
+        self.discard = discard
+        self.write_zeroes = write_zeroes
+        self.max_discard_sectors = max_discard_sectors
+        self.max_write_zeroes_sectors = max_write_zeroes_sectors
+        self.block = block
+        self._logical = block.logical_block_size or SECTOR
+        self._physical = block.physical_block_size or self._logical
+        self._write_cache = True  # what the drive had at realize
+        super().__init__(virtio)
+
+    # -- life
+
+    def realize(self) -> None:
+        """Make the queues. Raises ConfigError for properties that cannot be."""
+        if self.drive is None:
+            raise ConfigError(f"{self.type_name}: drive property not set")
+        self._check()
+        if self.num_queues == AUTO_QUEUES:
+            self.num_queues = 1
+        if self.block.write_cache is not OnOffAuto.AUTO:
+            self.drive.write_cache = self.block.write_cache is OnOffAuto.ON
+        self._write_cache = self.drive.write_cache
+        for _ in range(self.num_queues):
+            self.add_queue(self.queue_size, self._run)
+        super().realize()
+
+    def unrealize(self) -> None:
+        """Finish all requests and drop the queues."""
+        super().unrealize()
+        self.queues.clear()
+
+    def _check(self) -> None:
+        for name, size in (
+            ("logical_block_size", self._logical),
+            ("physical_block_size", self._physical),
+        ):
+            if not SECTOR <= size <= 2 << 20 or size & (size - 1):
+                raise ConfigError(
+                    f"{self.type_name}: {name} must be a power of two between 512 and 2097152, "
+                    f"not {size}"
+                )
+        if self._logical > self._physical:
+            raise ConfigError(
+                f"{self.type_name}: logical_block_size {self._logical} is more than "
+                f"physical_block_size {self._physical}"
+            )
+        if not 1 <= self.num_queues <= MAX_QUEUES and self.num_queues != AUTO_QUEUES:
+            raise ConfigError(f"{self.type_name}: num-queues must be between 1 and {MAX_QUEUES}")
+        size = self.queue_size
+        if not 4 <= size <= 1024 or size & (size - 1):
+            raise ConfigError(
+                f"{self.type_name}: queue-size must be a power of two between 4 and 1024, "
+                f"not {size}"
+            )
+
+    @property
+    def _disk(self) -> BlockBackend:
+        assert self.drive is not None
+        return self.drive
+
+    def own_features(self) -> int:
+        """The feature bits of this disk."""
+        features = F_SEG_MAX | F_GEOMETRY | F_BLK_SIZE | F_TOPOLOGY
+        if self.config_wce:
+            features |= F_CONFIG_WCE
+        if self.config_wce or self._write_cache:
+            features |= F_FLUSH
+        if self._disk.read_only:
+            features |= F_RO
+        if self.num_queues > 1:
+            features |= F_MQ
+        if self.discard:
+            features |= F_DISCARD
+        if self.write_zeroes:
+            features |= F_WRITE_ZEROES
+        return features
+
+    def driver_ready(self) -> None:
+        """A driver that can neither flush nor choose gets a disk without write cache."""
+        if not self.has(F_CONFIG_WCE):
+            self._disk.write_cache = self._write_cache and self.has(F_FLUSH)
+
+    def stopped(self, queues: Sequence[VirtQueue]) -> None:
+        """Finish the requests in flight."""
+        if self.drive is not None and self.realized:
+            self.drive.drain()
+            self.drive.write_cache = self._write_cache
+
+    def save(self) -> dict[str, object]:
+        """The migrated state, with no request in flight."""
+        self._disk.drain()
+        return super().save()
+
+    # -- configuration space
+
+    def read_config(self) -> bytes:
+        """The disk's geometry and limits, little-endian."""
+        sectors = self._disk.size // SECTOR
+        heads, secs = self.block.heads or 16, self.block.secs or 63
+        cyls = self.block.cyls or min(sectors // (heads * secs), 16383)
+        granularity = self.block.discard_granularity
+        if granularity in (0, AUTO_GRANULARITY):
+            granularity = self._logical
+        seg_max = self.queue_size - 2 if self.seg_max_adjust else 126
+        return CONFIG.pack(
+            sectors,
+            0,  # size_max
+            seg_max,
+            cyls & 0xFFFF,
+            heads & 0xFF,
+            secs & 0xFF,
+            self._logical,
+            (self._physical // self._logical).bit_length() - 1,
+            0,  # alignment offset
+            self.block.min_io_size // self._logical & 0xFFFF,
+            self.block.opt_io_size // self._logical & 0xFFFF_FFFF,
+            self._disk.write_cache,
+            self.num_queues,
+            self.max_discard_sectors if self.discard else 0,
+            1 if self.discard else 0,
+            granularity // SECTOR & 0xFFFF_FFFF,
+            self.max_write_zeroes_sectors if self.write_zeroes else 0,
+            1 if self.write_zeroes else 0,
+            1 if self.write_zeroes else 0,
+        )
+
+    def write_config(self, offset: int, value: int, size: int) -> None:
+        """Let the driver switch the write cache; the rest is read-only."""
+        if offset == WRITEBACK_OFFSET and size == 1 and self.has(F_CONFIG_WCE):
+            self._disk.write_cache = bool(value & 1)
+        else:
+            super().write_config(offset, value, size)
+
+    # -- requests
+
+    def _run(self, queue: VirtQueue) -> None:
+        """Start all requests available. Runs: per notification."""
+        queue.run(partial(self._start, queue))
+
+    def _start(self, queue: VirtQueue, element: Element) -> bool:
+        """Start one request; False if it broke the device. Runs: per request."""
+        if element.readable_size < HEADER.size or not element.writable_size:
+            self.broken(f"queue {queue.index}: a request without header or status")
+            return False
+        first = element.readable[0]
+        if len(first) >= HEADER.size:
+            kind, _, sector = HEADER.unpack_from(first)
+        else:
+            kind, _, sector = HEADER.unpack(element.gather(HEADER.size))
+        kind &= ~T_BARRIER
+        if kind == T_IN:
+            self._read(queue, element, sector)
+        elif kind == T_OUT:
+            self._write(queue, element, sector)
+        elif kind == T_FLUSH:
+            self._disk.flush(partial(self._finish, queue, element, 1, self.block.werror))
+        elif kind == T_GET_ID:
+            self._get_id(queue, element)
+        elif kind in (T_DISCARD, T_WRITE_ZEROES):
+            self._erase(queue, element, kind)
+        else:
+            self._answer(queue, element, 1, S_UNSUPP)
+        return True
+
+    def _in_range(self, sector: int, size: int) -> bool:
+        """True if `size` bytes from `sector` on are whole blocks of the disk."""
+        start = sector * SECTOR
+        return not (start | size) & (self._logical - 1) and start + size <= self._disk.size
+
+    def _read(self, queue: VirtQueue, element: Element, sector: int) -> None:
+        size = element.writable_size - 1
+        if not self._in_range(sector, size):
+            self._answer(queue, element, 1, S_IOERR)
+            return
+        buffers = element.writable
+        if len(buffers[-1]) == 1:
+            buffers = buffers[:-1]
+        else:
+            buffers = [*buffers[:-1], buffers[-1][:-1]]
+        done = partial(self._finish, queue, element, size + 1, self.block.rerror)
+        self._disk.readv(sector * SECTOR, buffers, done)
+
+    def _write(self, queue: VirtQueue, element: Element, sector: int) -> None:
+        size = element.readable_size - HEADER.size
+        if self._disk.read_only or not self._in_range(sector, size):
+            self._answer(queue, element, 1, S_IOERR)
+            return
+        done = partial(self._finish, queue, element, 1, self.block.werror)
+        self._disk.writev(sector * SECTOR, _after_header(element.readable), done)
+
+    def _get_id(self, queue: VirtQueue, element: Element) -> None:
+        size = min(ID_SIZE, element.writable_size - 1)
+        element.fill((self.serial or "").encode()[:size].ljust(size, b"\0"))
+        self._answer(queue, element, size + 1, S_OK)
+
+    def _erase(self, queue: VirtQueue, element: Element, kind: int) -> None:
+        offered = self.discard if kind == T_DISCARD else self.write_zeroes
+        if not offered or element.readable_size != HEADER.size + RANGE.size:
+            self._answer(queue, element, 1, S_UNSUPP)
+            return
+        header = element.gather(HEADER.size + RANGE.size)
+        sector, sectors, flags = RANGE.unpack_from(header, HEADER.size)
+        allowed = WRITE_ZEROES_UNMAP if kind == T_WRITE_ZEROES else 0
+        if flags & ~allowed:
+            self._answer(queue, element, 1, S_UNSUPP)
+            return
+        limit = self.max_discard_sectors if kind == T_DISCARD else self.max_write_zeroes_sectors
+        size = sectors * SECTOR
+        if self._disk.read_only or sectors > limit or not self._in_range(sector, size):
+            self._answer(queue, element, 1, S_IOERR)
+            return
+        done = partial(self._finish, queue, element, 1, self.block.werror)
+        if kind == T_DISCARD:
+            self._disk.discard(sector * SECTOR, size, done)
+        else:
+            unmap = bool(flags & WRITE_ZEROES_UNMAP)
+            self._disk.write_zeroes(sector * SECTOR, size, unmap, done)
+
+    def _finish(
+        self, queue: VirtQueue, element: Element, written: int, policy: ErrorPolicy, code: int
+    ) -> None:
+        """Answer a request that the drive has done. Runs: per request."""
+        failed = code and policy is not ErrorPolicy.IGNORE
+        self._answer(queue, element, written, S_IOERR if failed else S_OK)
+
+    def _answer(self, queue: VirtQueue, element: Element, written: int, status: int) -> None:
+        if element.epoch != queue.epoch:
+            return  # the memory is not ours any more
+        element.writable[-1][-1] = status
+        queue.push(element, written)
+        queue.notify()
+
+
+def _after_header(buffers: list[memoryview]) -> list[memoryview]:
+    """Return `buffers` without the bytes of the request header, which may be in several."""
+    left = HEADER.size
+    for index, view in enumerate(buffers):
+        if len(view) > left:
+            return [view[left:] if left else view, *buffers[index + 1 :]]
+        left -= len(view)
+    return []

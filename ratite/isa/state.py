@@ -1,0 +1,245 @@
+"""What the state of every guest CPU has in common, and what instructions may do to the guest.
+
+A `CpuState` is one host-memory struct that generated code and Python share. Its methods here are the vocabulary of
+instruction semantics: in generated code each is an IR op, in CPython it goes through `bus`, which the reference
+executor supplies.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from ratite.native import (
+    Array,
+    Field,
+    Int,
+    Struct,
+    clock_ns,
+    i64,
+    intrinsic,
+    native,
+    native_only,
+    u8,
+    u32,
+    u64,
+)
+
+T = TypeVar("T", bound=Int)
+
+READ, WRITE, EXECUTE = 1, 2, 4
+"""Kinds of access, and bits of a page's permissions."""
+
+KICK_INTERRUPT, KICK_EXIT = 1, 2
+"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`."""
+
+MMIO_LOG = 8
+
+
+class GuestException(Exception):
+    """Unwinds an instruction in CPython when the guest takes an exception. Never leaves the executors."""
+
+    def __init__(self, cause: int, value: int) -> None:
+        super().__init__(f"guest exception {cause}, value {value:#x}")
+        self.cause = cause
+        self.value = value
+
+
+class Bus(Protocol):
+    """Guest memory as CPython semantics reach it."""
+
+    def load(self, gva: int, size: int) -> int:
+        """Translate and load, little-endian; may raise `GuestException`."""
+
+    def store(self, gva: int, value: int, size: int) -> None:
+        """Translate and store, little-endian; may raise `GuestException`."""
+
+    def pointer(self, gva: int, size: int, access: int) -> int:
+        """Host address of guest RAM for an atomic access; may raise `GuestException`."""
+
+    def physical(self, gpa: int) -> int:
+        """Host address of guest RAM at `gpa`, 0 if there is none."""
+
+    def barrier(self, gpa: int) -> None:
+        """The guest flushed cached translations."""
+
+
+class PhysRange(Struct):
+    """One range of the physical memory map, for native code. Sorted by start, not overlapping."""
+
+    start = Field(u64, doc="first guest-physical address")
+    end = Field(u64, doc="last guest-physical address")
+    host = Field(u64, doc="host address of `start`, 0 for I/O")
+    ram = Field(u64, doc="ram_addr_t of `start`")
+    flags = Field(u64, doc="RANGE_* bits")
+    reserved = Field(u64)
+
+
+RANGE_READONLY = 1
+
+
+class CpuState(Struct):
+    """The part of a vCPU's state that every instruction set has."""
+
+    pc = Field(u64, doc="address of the next instruction; exact whenever generated code is not running")
+    next_pc = Field(u64, doc="within an instruction in CPython: where control goes after it")
+    budget = Field(i64, doc="instructions left before run() returns; exact at every exit")
+    instret_base = Field(u64, doc="instructions retired = instret_base - budget")
+    kick = Field(u32, doc="KICK_* bits, set by any thread, cleared by the vCPU")
+    mode = Field(u32, doc="what besides the pc decides how code is decoded and what it means")
+    mmu_index = Field(u32, doc="which softmmu TLB data accesses use")
+    fetch_index = Field(u32, doc="which softmmu TLB instruction fetches use")
+    exit_reason = Field(u32, doc="why run() returned")
+    exception_pending = Field(u32)
+    exception_cause = Field(u64)
+    exception_value = Field(u64)
+    resync = Field(u32, doc="the running block was retired by its own store: look up afresh after this instruction")
+    current_block = Field(u64, doc="block whose instruction is in a slow path")
+    block_limit = Field(u32, doc="instructions per translation block at most; 0: the translator's own limit")
+    halted = Field(u32, doc="waiting for an interrupt")
+    flush_request = Field(u32, doc="drop cached translations before the next instruction; then poll `kick`")
+    tlb_base = Field(u64, doc="host address of the softmmu TLBs")
+    jump_cache = Field(u64, doc="host address of the jump cache")
+    machine = Field(u64, doc="host address of what the machine's vCPUs share")
+    ranges = Field(u64, doc="host address of the physical map, an array of PhysRange")
+    range_count = Field(u64)
+    index = Field(u32, doc="number of the vCPU within the machine")
+    reservation_valid = Field(u32)
+    reservation_address = Field(u64, doc="host address that a load-reserved read")
+    reservation_value = Field(u64)
+    time_base = Field(i64, doc="host monotonic nanoseconds at guest time zero")
+    time_stopped = Field(i64, doc="guest nanoseconds while the clock stands still; -1 while it runs")
+    icount_shift = Field(i64, doc="guest nanoseconds are instructions << shift; -1: the host's clock counts")
+    icount_bias = Field(i64, doc="guest nanoseconds added to the instruction clock")
+    mmio_address = Field(u64, doc="guest-physical address of the access that left run()")
+    mmio_value = Field(u64)
+    mmio_size = Field(u32)
+    mmio_write = Field(u32)
+    mmio_serial = Field(u64, doc="retired-instruction count at which the log below was made")
+    mmio_count = Field(u32, doc="accesses of the interrupted instruction that are done")
+    mmio_next = Field(u32, doc="of those, how many its re-execution has consumed")
+    mmio_log = Array(u64, MMIO_LOG, doc="values that those accesses read")
+    mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
+    fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
+    scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
+    tlb_flushes = Field(u64)
+    tlb_fills = Field(u64)
+    lookups = Field(u64, doc="block lookups that missed the jump cache")
+
+    bus: Bus  # CPython only
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "bus":
+            raise RuntimeError("this CPU state is not attached to a reference executor")
+        raise AttributeError(name)
+
+    # -- vocabulary of instruction semantics
+
+    @intrinsic("guest_load")
+    def load(self, kind: type[T], gva: u64) -> T:
+        """Load from guest memory, little-endian. A fault ends the instruction."""
+        return kind(self.bus.load(int(gva), kind.WIDTH // 8))
+
+    @intrinsic("guest_store")
+    def store(self, gva: u64, value: Int) -> None:
+        """Store to guest memory, little-endian. A fault ends the instruction."""
+        self.bus.store(int(gva), int(value) & value.MASK, value.WIDTH // 8)
+
+    @intrinsic("guest_pointer")
+    def pointer_to(self, gva: u64, size: int, access: int) -> u64:
+        """Host address of naturally aligned guest RAM, for atomics. Anything else ends the instruction."""
+        return u64(self.bus.pointer(int(gva), size, access))
+
+    @intrinsic("guest_raise")
+    def raise_exception(self, cause: u64, value: u64) -> NoReturn:
+        """End the instruction with a guest exception."""
+        raise GuestException(int(cause), int(value))
+
+    @intrinsic("guest_jump")
+    def jump(self, displacement: i64) -> None:
+        """Go on at the instruction's own address plus its decoded displacement, and end the instruction."""
+        self.next_pc = self.pc + displacement
+
+    @intrinsic("guest_jump_to")
+    def jump_to(self, gva: u64) -> None:
+        """Go on at an address, and end the instruction."""
+        self.next_pc = gva
+
+    @intrinsic("guest_leave")
+    def leave(self, reason: u32) -> None:
+        """Retire the instruction, then return from run()."""
+        self.exit_reason = u32(reason)
+
+    @intrinsic("guest_end_block")
+    def end_block(self) -> None:
+        """Retire the instruction and look up its successor afresh: modes or mappings may have changed."""
+
+    @intrinsic("guest_sync")
+    def sync(self) -> None:
+        """Make `pc` and `budget` exact for functions called next; instructions that read counters need it."""
+
+    # -- shared by the native functions of every instruction set
+
+    @native
+    def retired(self) -> u64:
+        """Instructions retired so far; exact after `sync`."""
+        return self.instret_base - u64(self.budget)
+
+    @native
+    def guest_ns(self) -> u64:
+        """Guest time in nanoseconds, from the host's clock or from the instruction count."""
+        if self.icount_shift >= 0:
+            return (self.retired() << u64(self.icount_shift)) + u64(self.icount_bias)
+        if self.time_stopped >= 0:
+            return u64(self.time_stopped)
+        return clock_ns() - u64(self.time_base)
+
+    @native
+    def physical(self, gpa: u64) -> u64:
+        """Host address of the RAM at `gpa`, 0 if there is none."""
+        if native_only():
+            found = find_range(self, gpa)
+            if found == 0:
+                return u64(0)
+            place = PhysRange.at(found)
+            if place.host == 0:
+                return u64(0)
+            return place.host + (gpa - place.start)
+        return self.host_address(gpa)
+
+    @intrinsic("guest_host_address")
+    def host_address(self, gpa: u64) -> u64:
+        """`physical` in CPython."""
+        return u64(self.bus.physical(int(gpa)))
+
+
+@native
+def find_range(cpu: CpuState, gpa: u64) -> u64:
+    """Host address of the `PhysRange` that holds `gpa`, or 0."""
+    low = u64(0)
+    high = cpu.range_count
+    while low < high:
+        middle = (low + high) >> 1
+        place = PhysRange.at(cpu.ranges + middle * PhysRange.SIZE)
+        if gpa < place.start:
+            high = middle
+        elif gpa > place.end:
+            low = middle + 1
+        else:
+            return cpu.ranges + middle * PhysRange.SIZE
+    return u64(0)
+
+
+__all__ = [
+    "EXECUTE",
+    "KICK_EXIT",
+    "KICK_INTERRUPT",
+    "MMIO_LOG",
+    "RANGE_READONLY",
+    "READ",
+    "WRITE",
+    "Bus",
+    "CpuState",
+    "GuestException",
+    "PhysRange",
+    "find_range",
+]

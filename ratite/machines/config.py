@@ -1,0 +1,272 @@
+"""What a user asks for, as one frozen tree: the command line and the Python API both build it.
+
+Nothing here opens, checks or finds anything on the host; sizes are bytes, paths are as written.
+`PropertyValue` mappings are the user-set properties of a type that has its own declarations: the
+type checks them when it is created.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+PropertyValue = str | int | float | bool | None | list["PropertyValue"] | dict[str, "PropertyValue"]
+"""Text from `k=v`, or what the JSON form says."""
+
+Properties = Mapping[str, PropertyValue]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuConfig:
+    """`-cpu`: a model and its properties (`zba=off`, `+sv57`), in the order given."""
+
+    model: str | None = None  # None: the board's default
+    properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """`-m`. `size` is what the guest starts with; with `slots`, it may grow to `max_size`."""
+
+    size: int | None = None  # None: the board's default
+    slots: int = 0
+    max_size: int | None = None  # None: `size`
+
+
+@dataclass(frozen=True, slots=True)
+class SmpConfig:
+    """`-smp`: how many vCPUs start, and the topology of all that may ever be there.
+
+    `sockets * cores * threads == max_cpus >= cpus >= 1`.
+    """
+
+    cpus: int = 1
+    max_cpus: int = 1
+    sockets: int = 1
+    cores: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BootConfig:
+    """What is put into the guest's memory before it starts."""
+
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
+    dtb: Path | None = None
+    bios: str | None = None  # "none", "default", "builtin" or a file; None: the board's default
+    dump_dtb: Path | None = None  # write the device tree here and end
+
+
+class DriveInterface(Enum):
+    """`if=`: who takes the drive."""
+
+    NONE = "none"  # whoever names its id
+    VIRTIO = "virtio"
+    PFLASH = "pflash"
+
+
+class Media(Enum):
+    """`media=`."""
+
+    DISK = "disk"
+    CDROM = "cdrom"
+
+
+@dataclass(frozen=True, slots=True)
+class DriveConfig:
+    """`-drive` and `-pflash`: an image file and the drive made of it."""
+
+    id: str
+    file: Path | None = None
+    format: str | None = None  # None: raw
+    interface: DriveInterface = DriveInterface.VIRTIO
+    index: int | None = None
+    unit: int | None = None
+    media: Media = Media.DISK
+    read_only: bool = False
+    snapshot: bool = False  # keep writes in a temporary file
+    cache: str = "writeback"  # none writeback writethrough directsync unsafe
+    discard: bool = False  # pass discards on to the host
+    serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockdevConfig:
+    """`-blockdev`: one node of the block graph."""
+
+    driver: str  # "raw" or "file"
+    node_name: str
+    filename: Path | None = None  # driver "file"
+    file: BlockdevConfig | str | None = None  # driver "raw": the node below, or its name
+    read_only: bool = False
+    auto_read_only: bool = False
+    discard: bool = False
+    direct: bool = False  # cache.direct
+    no_flush: bool = False  # cache.no-flush
+    locking: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """`-device`."""
+
+    driver: str
+    id: str | None = None
+    properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectConfig:
+    """`-object`."""
+
+    type_name: str
+    id: str
+    properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalConfig:
+    """`-global`: another default for one property of one driver."""
+
+    driver: str
+    property: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChardevConfig:
+    """`-chardev`, and what `-serial` and `-monitor` say in their short form."""
+
+    backend: str
+    id: str
+    mux: bool = False  # several users share it, Ctrl-A C switches
+    properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    """`-mon`, `-monitor`: a monitor for people on a character backend."""
+
+    chardev: str  # its id
+
+
+@dataclass(frozen=True, slots=True)
+class AccelConfig:
+    """`-accel`: one accelerator; the first of the list that works is taken."""
+
+    name: str
+    properties: Properties = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IcountConfig:
+    """`-icount`: guest time from the instructions executed, 2**shift ns each."""
+
+    shift: int | None  # 0 to 10; None: adapt to the host's speed
+    sleep: bool = True  # an idle guest waits for real time to pass
+    align: bool = False
+
+
+class RtcClock(Enum):
+    """`-rtc clock=`: what drives the guest's clock of day."""
+
+    HOST = "host"
+    REALTIME = "rt"
+    VIRTUAL = "vm"
+
+
+@dataclass(frozen=True, slots=True)
+class RtcConfig:
+    """`-rtc`. `base` is "utc", "localtime", or the start time in seconds since 1970, UTC."""
+
+    base: str | int = "utc"
+    clock: RtcClock = RtcClock.HOST
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRange:
+    """Guest addresses from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """`-d`, `-D`, `-dfilter`."""
+
+    items: str = ""  # comma-separated, as `-d` takes them
+    file: Path | None = None  # None: standard error
+    ranges: tuple[AddressRange, ...] = ()  # empty: everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class FwCfgConfig:
+    """`-fw_cfg`: one item that the guest's firmware can read; from `file`, else `text`."""
+
+    name: str
+    file: Path | None = None
+    text: str = ""
+
+
+class RebootAction(Enum):
+    """What a guest's reboot does."""
+
+    RESET = "reset"
+    SHUTDOWN = "shutdown"
+
+
+class ShutdownAction(Enum):
+    """What a guest's power-off does."""
+
+    POWEROFF = "poweroff"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """What concerns the host process, not the guest."""
+
+    pid_file: Path | None = None
+    daemonize: bool = False
+    data_directories: tuple[Path, ...] = ()  # -L: searched for firmware before the usual ones
+    name: str | None = None  # of the process, as ps shows it
+    thread_names: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """One machine, whole. Tuples keep the command line's order."""
+
+    board: str | None = None  # -M; None: the default board
+    properties: Properties = field(default_factory=dict)  # -M, but its type and dumpdtb
+    cpu: CpuConfig = CpuConfig()
+    memory: MemoryConfig = MemoryConfig()
+    smp: SmpConfig = SmpConfig()
+    boot: BootConfig = BootConfig()
+    drives: tuple[DriveConfig, ...] = ()
+    blockdevs: tuple[BlockdevConfig, ...] = ()
+    devices: tuple[DeviceConfig, ...] = ()
+    objects: tuple[ObjectConfig, ...] = ()
+    globals: tuple[GlobalConfig, ...] = ()
+    chardevs: tuple[ChardevConfig, ...] = ()
+    serials: tuple[str | None, ...] = ()  # chardev ids, port by port; None: no such port
+    monitors: tuple[MonitorConfig, ...] = ()
+    default_devices: bool = True  # -nodefaults
+    accels: tuple[AccelConfig, ...] = ()  # empty: the default
+    icount: IcountConfig | None = None
+    rtc: RtcConfig = RtcConfig()
+    log: LogConfig = LogConfig()
+    fw_cfg: tuple[FwCfgConfig, ...] = ()
+    on_reboot: RebootAction = RebootAction.RESET
+    on_shutdown: ShutdownAction = ShutdownAction.POWEROFF
+    start_paused: bool = False  # -S
+    name: str | None = None
+    uuid: str | None = None  # lower case, with dashes
+    echr: int = 1  # code of the escape character of a multiplexed terminal: Ctrl-A
+    seed: int | None = None  # of the guest's random numbers; None: the host's
+    process: ProcessConfig = ProcessConfig()

@@ -1,0 +1,81 @@
+"""Object code on disk, between processes.
+
+An entry is one file named by its key: a header with a magic and the SHA-256 of the payload, then the payload. It is
+written to a temporary name and renamed, so that readers see all of it or nothing and two writers do not disturb each
+other; an entry that does not match its own checksum is removed and rebuilt. A cache that cannot be written is no error:
+the code is then generated again next time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+_MAGIC = b"ratite-object-1\n"
+
+
+def default_directory() -> Path:
+    """`ratite/objects` below the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "ratite" / "objects"
+
+
+def key_of(parts: Iterable[bytes | str]) -> str:
+    """A key from what the object depends on. Parts are delimited by their length, so none runs into the next."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class ObjectCache:
+    """A directory of cached objects."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or default_directory()
+
+    def _path(self, key: str) -> Path:
+        return self.directory / f"{key}.o"
+
+    def get(self, key: str) -> bytes | None:
+        """The payload, or None if there is none that can be trusted."""
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        payload = data[len(_MAGIC) + 32 :]
+        if data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : len(_MAGIC) + 32] == hashlib.sha256(payload).digest():
+            return payload
+        path.unlink(missing_ok=True)
+        return None
+
+    def put(self, key: str, payload: bytes) -> bool:
+        """Store the payload; False if the directory does not allow it."""
+        data = _MAGIC + hashlib.sha256(payload).digest() + payload
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle, temporary = tempfile.mkstemp(dir=self.directory, prefix=".new-")
+        except OSError:
+            return False
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(data)
+            os.replace(temporary, self._path(key))
+        except OSError:
+            Path(temporary).unlink(missing_ok=True)
+            return False
+        return True
+
+    def get_or_build(self, key: str, build: Callable[[], bytes]) -> bytes:
+        """The cached payload, built and stored if missing."""
+        payload = self.get(key)
+        if payload is None:
+            payload = build()
+            self.put(key, payload)
+        return payload

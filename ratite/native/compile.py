@@ -1,0 +1,106 @@
+"""LLVM: from IR text to object code, and from object code to callable addresses.
+
+Object code names its symbols and holds no addresses, so the same bytes serve any process on the same kind of host.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import llvmlite.binding as llvm
+
+
+class CompileError(Exception):
+    """LLVM refused the text: a bug of ours. The message holds LLVM's and the path of the text, if it was kept."""
+
+
+@functools.cache
+def _initialized() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple()
+
+
+@functools.cache
+def host_cpu() -> tuple[str, str]:
+    """Name and feature string of the host's CPU, as LLVM spells them."""
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def compiler_identity() -> str:
+    """What generated object code depends on besides its source: part of every cache key."""
+    return "/".join((llvm.get_process_triple(), *host_cpu(), ".".join(map(str, llvm.llvm_version_info))))
+
+
+def target_machine(level: int) -> Any:
+    """A code generator for the host; `level` is LLVM's optimisation level of code generation."""
+    cpu, features = host_cpu()
+    return _initialized().create_target_machine(
+        cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small"
+    )
+
+
+def parse(text: str) -> Any:
+    """Parse and verify LLVM text."""
+    _initialized()
+    try:
+        module = llvm.parse_assembly(text)
+        module.verify()
+    except RuntimeError as error:
+        kept = os.environ.get("RATITE_KEEP_LLVM")
+        if kept:
+            with open(kept, "w", encoding="utf-8") as out:
+                out.write(text)
+        raise CompileError(str(error)) from None
+    return module
+
+
+def optimize(module: Any, machine: Any, level: int) -> None:
+    """Run LLVM's standard pipeline without vectorisation, which scalar guest code does not repay."""
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def compile_text(text: str, *, level: int = 2) -> bytes:
+    """Object code of a module. Raises `CompileError`."""
+    machine = target_machine(level)
+    module = parse(text)
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(machine.target_data)
+    optimize(module, machine, level)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def assembly(text: str, *, level: int = 2) -> str:
+    """Host assembly of a module, for people and for golden tests."""
+    machine = target_machine(level)
+    module = parse(text)
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(machine.target_data)
+    optimize(module, machine, level)
+    listing: str = machine.emit_assembly(module)
+    return listing
+
+
+class LoadedObject:
+    """Object code in this process; its addresses stay valid as long as the object lives."""
+
+    def __init__(self, code: bytes) -> None:
+        machine = target_machine(2)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def address(self, symbol: str) -> int:
+        """Address of an exported symbol. Raises `KeyError`."""
+        found: int = self._engine.get_function_address(symbol)
+        if not found:
+            raise KeyError(symbol)
+        return found
