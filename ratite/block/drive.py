@@ -92,6 +92,7 @@ class Drive:
         self.write_cache = node.cache.write_cache
         self.stats = DriveStats()
         self._claimed = False
+        self._closed = False
         self._loop = loop
         self._pool = pool
         self._in_flight = 0
@@ -210,7 +211,13 @@ class Drive:
             self._complete()
 
     def close(self) -> None:
-        """Drain, flush what the host still caches of a writable image, and close the node."""
+        """Drain, flush what the host still caches of a writable image, and close the node.
+
+        Calls after the first do nothing.
+        """
+        if self._closed:
+            return
+        self._closed = True
         self.drain()
         try:
             if not self.node.read_only:

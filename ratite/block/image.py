@@ -132,6 +132,8 @@ class RawImage:
             )
 
     def _check(self, offset: int, size: int) -> None:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "the image is closed")
         if offset < 0 or size < 0 or offset + size > self.size:
             raise OSError(errno.EINVAL, "range outside the image")
 
@@ -156,7 +158,7 @@ class RawImage:
 
     def read_cached(self, offset: int, buffers: Sequence[memoryview]) -> bool:
         """Fill `buffers` if the page cache holds the range."""
-        if self._direct_fd >= 0 or offset < 0:
+        if self._direct_fd >= 0 or self._fd < 0 or offset < 0:
             return False
         return host_file.read_cached(self._fd, buffers, offset)
 
@@ -188,6 +190,7 @@ class RawImage:
 
     def flush(self) -> None:
         """Return when everything written before is on stable storage. Raises OSError."""
+        self._check(0, 0)
         if not (self.cache.ignores_flush or self.read_only):
             os.fdatasync(self._fd)
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 
 from ratite.block import host_file
-from ratite.block.image import BlockNode, CacheMode
+from ratite.block.image import BlockNode, CacheMode, RawImage
 from ratite.core.errors import HostError
 
 CLUSTER = 64 * 1024
@@ -56,7 +56,7 @@ class TemporaryOverlay:
     def read_cached(self, offset: int, buffers: Sequence[memoryview]) -> bool:
         """Fill `buffers` if the range lies in one file and in the page cache."""
         size = sum(map(len, buffers))
-        if size == 0 or offset < 0 or offset + size > self.size:
+        if size == 0 or self._fd < 0 or offset < 0 or offset + size > self.size:
             return False
         run, present = self._run(offset, size)
         if run != size:
@@ -133,8 +133,36 @@ class TemporaryOverlay:
         self.base.close()
 
     def _check(self, offset: int, size: int) -> None:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "the overlay is closed")
         if offset < 0 or size < 0 or offset + size > self.size:
             raise OSError(errno.EINVAL, "range outside the image")
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    snapshot: bool = False,
+    cache: CacheMode = CacheMode.WRITEBACK,
+    discard: bool = False,
+    locking: bool = True,
+) -> BlockNode:
+    """Open a raw image as `-drive` describes it.
+
+    With `snapshot` the image itself is opened for reading only, and writes go to a temporary
+    overlay. Raises HostError and ConfigError as `RawImage` and `TemporaryOverlay` do.
+    """
+    image = RawImage(
+        path, read_only=read_only or snapshot, cache=cache, discard=discard, locking=locking
+    )
+    if not snapshot or read_only:
+        return image
+    try:
+        return TemporaryOverlay(image)
+    except BaseException:
+        image.close()
+        raise
 
 
 def _unlinked_file(directory: str | None) -> int:

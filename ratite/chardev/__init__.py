@@ -4,6 +4,7 @@ from ratite.chardev.chardev import Chardev, Frontend, Loop, NullChardev
 from ratite.chardev.file import FileChardev, PipeChardev
 from ratite.chardev.local import LocalChardev
 from ratite.chardev.mux import CTRL_A, MuxActions, MuxChardev, MuxPort
+from ratite.chardev.opening import chardev_kinds, open_chardev
 from ratite.chardev.options import (
     CommonOptions,
     FileOptions,
@@ -25,6 +26,8 @@ __all__ = [
     "Frontend",
     "Loop",
     "NullChardev",
+    "chardev_kinds",
+    "open_chardev",
     "FileChardev",
     "PipeChardev",
     "LocalChardev",

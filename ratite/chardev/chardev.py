@@ -202,11 +202,10 @@ class Chardev(Object):
 
 
 class NullChardev(Chardev):
-    """Loses its output and has no input."""
+    """Loses its output and has no input; nobody ever is at the other end."""
 
     type_name = "chardev-null"
     kind = "null"
 
     def __init__(self, id: str, loop: Loop, *, options: CommonOptions = DEFAULTS) -> None:
         super().__init__(id, loop, options)
-        self.is_open = True

@@ -202,6 +202,13 @@ class VirtualClock(_ThreadedClock):
         """True between `start` and `stop`."""
         return self._ticking
 
+    @property
+    def base_ns(self) -> int:
+        """Source time (monotonic host time, unless `read_ns` replaces it) that corresponds to guest
+        time 0; meaningful while running.
+        """
+        return self._base_ns
+
     def now_ns(self) -> int:
         """Guest time. Runs: per read of a timer register."""
         if self._ticking:

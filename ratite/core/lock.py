@@ -5,6 +5,8 @@ touched.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -46,6 +48,22 @@ class MachineLock:
         if self._depth == 0:
             self._owner = 0
             self._lock.release()
+
+    @contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Give the lock up entirely for a while, however often the calling thread has it, to wait
+        for a thread that may need it.
+        """
+        depth, self._depth = (self._depth, 0) if self.held else (0, self._depth)
+        if depth:
+            self._owner = 0
+            self._lock.release()
+        try:
+            yield
+        finally:
+            if depth:
+                self.acquire()
+                self._depth = depth
 
     def __enter__(self) -> MachineLock:
         self.acquire()

@@ -29,8 +29,9 @@ T = TypeVar("T", bound=Int)
 READ, WRITE, EXECUTE = 1, 2, 4
 """Kinds of access, and bits of a page's permissions."""
 
-KICK_INTERRUPT, KICK_EXIT = 1, 2
-"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`."""
+KICK_INTERRUPT, KICK_EXIT = 1, 1 << 8
+"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`. Each has a byte of its own, so that
+Python sets it with a plain byte store while the vCPU clears the word atomically."""
 
 MMIO_LOG = 8
 
@@ -63,8 +64,14 @@ class Bus(Protocol):
         """The guest flushed cached translations."""
 
 
+class PhysMap(Struct):
+    """The physical memory map for native code: this header, then `count` ranges. Immutable once published."""
+
+    count = Field(u64)
+
+
 class PhysRange(Struct):
-    """One range of the physical memory map, for native code. Sorted by start, not overlapping."""
+    """One range of the physical map. Sorted by start, not overlapping."""
 
     start = Field(u64, doc="first guest-physical address")
     end = Field(u64, doc="last guest-physical address")
@@ -100,8 +107,7 @@ class CpuState(Struct):
     tlb_base = Field(u64, doc="host address of the softmmu TLBs")
     jump_cache = Field(u64, doc="host address of the jump cache")
     machine = Field(u64, doc="host address of what the machine's vCPUs share")
-    ranges = Field(u64, doc="host address of the physical map, an array of PhysRange")
-    range_count = Field(u64)
+    phys_map = Field(u64, doc="host address of the PhysMap")
     index = Field(u32, doc="number of the vCPU within the machine")
     reservation_valid = Field(u32)
     reservation_address = Field(u64, doc="host address that a load-reserved read")
@@ -215,17 +221,19 @@ class CpuState(Struct):
 @native
 def find_range(cpu: CpuState, gpa: u64) -> u64:
     """Host address of the `PhysRange` that holds `gpa`, or 0."""
+    first = cpu.phys_map + PhysMap.SIZE
     low = u64(0)
-    high = cpu.range_count
+    high = PhysMap.at(cpu.phys_map).count
     while low < high:
         middle = (low + high) >> 1
-        place = PhysRange.at(cpu.ranges + middle * PhysRange.SIZE)
+        here = first + middle * PhysRange.SIZE
+        place = PhysRange.at(here)
         if gpa < place.start:
             high = middle
         elif gpa > place.end:
             low = middle + 1
         else:
-            return cpu.ranges + middle * PhysRange.SIZE
+            return here
     return u64(0)
 
 
@@ -240,6 +248,7 @@ __all__ = [
     "Bus",
     "CpuState",
     "GuestException",
+    "PhysMap",
     "PhysRange",
     "find_range",
 ]

@@ -126,3 +126,14 @@ def test_the_pool_runs_jobs_in_parallel_and_ends() -> None:
     pool.run(job)
     assert passed.get(timeout=10) + passed.get(timeout=10) == 2
     pool.close()
+
+
+def test_a_closed_drive_answers_with_errors(drive: Drive) -> None:
+    drive.close()
+    drive.close()
+    results: list[int] = []
+    drive.readv(0, [memoryview(bytearray(4))], results.append)
+    drive.writev(0, [memoryview(b"x")], results.append)
+    drive.flush(results.append)
+    drive.drain()
+    assert results == [errno.EBADF] * 3

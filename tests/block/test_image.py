@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ratite.block import CacheMode, RawImage, TemporaryOverlay
+from ratite.block import CacheMode, RawImage, TemporaryOverlay, open_image
 from ratite.core.errors import ConfigError, HostError
 
 MIB = 1 << 20
@@ -41,12 +43,33 @@ def test_a_pipe_is_not_an_image_and_does_not_block(tmp_path: Path) -> None:
         RawImage(tmp_path / "fifo", read_only=True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write any file")
-def test_a_read_only_file_opened_for_writing_says_what_to_do(image_path: Path) -> None:
-    image_path.chmod(0o400)
-    with pytest.raises(HostError, match="readonly=on"):
-        RawImage(image_path)
-    RawImage(image_path, read_only=True).close()
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Nobody's rights for a while, where the tests run as root, who may write any file."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.fixture
+def protected_image() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "disk.img"
+        path.write_bytes(bytes(4096))
+        path.chmod(0o444)
+        yield path
+
+
+def test_a_read_only_file_opened_for_writing_says_what_to_do(
+    protected_image: Path, ordinary_user: None
+) -> None:
+    with pytest.raises(HostError, match=r"for writing: Permission denied.*readonly=on"):
+        RawImage(protected_image)
+    RawImage(protected_image, read_only=True).close()
 
 
 def test_data_written_are_read_back(image_path: Path) -> None:
@@ -227,3 +250,48 @@ def test_an_overlay_checks_ranges(image_path: Path) -> None:
         overlay.readv(MIB - 1, [memoryview(bytearray(2))])
     assert not overlay.read_cached(MIB, [memoryview(bytearray(1))])
     overlay.close()
+
+
+def test_an_image_opened_as_a_snapshot_stays_as_it_is(image_path: Path) -> None:
+    before = image_path.read_bytes()
+    node = open_image(image_path, snapshot=True)
+    assert not node.read_only
+    node.writev(0, [memoryview(b"changed")])
+    node.close()
+    assert image_path.read_bytes() == before
+    assert open_image(image_path, snapshot=True, read_only=True).read_only
+
+
+def test_an_overlay_that_cannot_be_made_frees_the_image(image_path: Path, tmp_path: Path) -> None:
+    with RawImage(image_path, read_only=True) as image:
+        with pytest.raises(HostError, match="TMPDIR"):
+            TemporaryOverlay(image, directory=str(tmp_path / "none"))
+
+
+def _loop_device(path: Path) -> str:
+    if os.geteuid() or not shutil.which("losetup"):
+        pytest.skip("a loop device needs root and losetup")
+    made = subprocess.run(
+        ["losetup", "--find", "--show", path], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"losetup: {made.stderr.strip()}")
+    return made.stdout.strip()
+
+
+def test_a_block_device_is_an_image(image_path: Path) -> None:
+    device = _loop_device(image_path)
+    try:
+        with RawImage(device, discard=True) as image:
+            assert image.size == MIB
+            image.write(512, b"on a device")
+            assert image.read(512, 11) == b"on a device"
+            image.discard(4096, 4096)
+            image.write_zeroes(512, 512)
+            image.write_zeroes(8192, 512, unmap=True)
+            assert image.read(512, 512) == image.read(8192, 512) == bytes(512)
+            image.flush()
+            with pytest.raises(HostError, match="in use"):
+                RawImage(device)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=False)

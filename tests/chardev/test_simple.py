@@ -22,6 +22,7 @@ from ratite.chardev import (
     RingbufOptions,
     RngBuiltin,
     RngRandom,
+    open_chardev,
 )
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
@@ -34,7 +35,7 @@ Until = Callable[..., None]
 def test_null_takes_everything(loop: EventLoop, recorder: Any) -> None:
     null = NullChardev("c0", loop)
     null.attach(recorder)
-    assert recorder.events == [CharEvent.OPENED]
+    assert recorder.events == []
     assert null.write(b"gone") == 4
     assert null.filename == "null"
 
@@ -188,3 +189,20 @@ def test_random_sources(tmp_path: Path) -> None:
     source.close()
     with pytest.raises(HostError, match="none"):
         RngRandom(filename=str(tmp_path / "none")).complete()
+
+
+def test_backends_open_by_their_word(loop: EventLoop, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    file = open_chardev("file", "c0", loop, {"path": str(path), "append": "on"})
+    assert isinstance(file, FileChardev) and file.id == "c0"
+    file.close()
+    assert open_chardev("null", "c1", loop, {}).type_name == "chardev-null"
+    server = open_chardev(
+        "socket", "c2", loop, {"path": str(tmp_path / "s"), "server": True, "wait": "off"}
+    )
+    assert server.get_property("wait") is False
+    server.close()
+    with pytest.raises(ConfigError, match="no kind 'pigeon'; there are file, null"):
+        open_chardev("pigeon", "c3", loop, {})
+    with pytest.raises(ConfigError, match="not found"):
+        open_chardev("pty", "c4", loop, {"path": "x"})

@@ -85,6 +85,23 @@ def test_mtime_can_be_written_and_moves_all_comparisons(
     assert harts[1].mip & MTIP
 
 
+def test_whoever_counts_time_too_is_told_of_a_new_offset(
+    mtimer: AclintMtimer, clock: FakeClock
+) -> None:
+    told: list[int] = []
+    mtimer.on_offset = told.append
+    clock.advance(1_000_000)
+    mtimer.write(0, 5, 8)
+    assert told == []
+    mtimer.write(MTIME, 0, 8)
+    assert told == [(1 << 64) - 10_000]
+    saved = mtimer.save()
+    clock.advance(1_000_000)
+    mtimer.reset()
+    mtimer.load(saved)
+    assert told == [(1 << 64) - 10_000, (1 << 64) - 20_000, (1 << 64) - 10_000]
+
+
 def test_mtime_wraps_at_64_bits(mtimer: AclintMtimer, clock: FakeClock) -> None:
     mtimer.write(MTIME, (1 << 64) - 1, 8)
     clock.advance(100)

@@ -57,6 +57,7 @@ class Ns16550a(Device):
     MSR = Register(6, "ro", size=1)
     SCR = Register(7, size=1)
 
+    enables = State(0)  # IER
     divisor = State(0)  # DLL and DLM
     fifo = State(False)  # FCR bit 0
     trigger = State(1)  # bytes in the receive FIFO that raise an interrupt
@@ -164,11 +165,16 @@ class Ns16550a(Device):
         self.sending.append(value)
         self._transmit()
 
+    @IER.on_read
+    def _enables(self) -> int:
+        return self.enables
+
     @IER.on_write
     def _set_enables(self, value: int) -> None:
         # Enabling the THRE interrupt while the transmitter is empty raises it at once.
-        if value & IER_THRE and not self.sending:
+        if value & ~self.enables & IER_THRE and not self.sending:
             self.sent = True
+        self.enables = value
 
     @IIR.on_read
     def _identify(self) -> int:
@@ -250,7 +256,7 @@ class Ns16550a(Device):
 
     def _source(self) -> int:
         """The pending interrupt of highest priority, as IIR shows it."""
-        enabled = self.IER
+        enabled = self.enables
         if enabled & IER_LINE and (self.overrun or self.break_seen):
             return IIR_LINE
         if enabled & IER_RDA:

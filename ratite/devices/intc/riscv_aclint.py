@@ -24,6 +24,10 @@ _FOREVER_NS = 1 << 63
 _MAX_HARTS = 4095
 
 
+def _nobody(offset: int) -> None:
+    """Take a new offset that nobody asked for."""
+
+
 def _check_harts(type_name: str, pins: Sequence[HartPins], num_harts: int) -> None:
     if not 1 <= num_harts <= _MAX_HARTS:
         raise ConfigError(f"{type_name}: num-harts must be 1 to {_MAX_HARTS}, not {num_harts}")
@@ -62,8 +66,12 @@ class AclintMtimer(Device):
         self.aperture_size = aperture_size
         self.timebase_freq = timebase_freq
         self.mmio_size = aperture_size
+        self.on_offset: Callable[[int], None] = _nobody
+        """Called with `offset` when that has changed, for harts that count `time` by themselves."""
+        self._told_offset = 0
         self._levels: list[bool | None] = [None] * num_harts
         self._timers = [clock.timer(self._expiry(hart)) for hart in range(num_harts)]
+        self.on_offset: Callable[[int], None] | None = None  # told when mtime leaves the clock
         super().__init__()
 
     @property
@@ -109,6 +117,7 @@ class AclintMtimer(Device):
         if base == self.time_base & ~7 and self.time_base <= offset:
             now = self.mtime
             self.offset = (self.offset + ((now & ~lanes) | value) - now) & _MASK64
+            self._tell_offset()
             self.update_wires()
             return
         hart = (base - self.timecmp_base) >> 3
@@ -119,7 +128,10 @@ class AclintMtimer(Device):
         self._follow(hart)
 
     def update_wires(self) -> None:
-        """Compare anew for every hart."""
+        """Compare anew for every hart, and tell of a new offset."""
+        if self.offset != self._told_offset:
+            self._told_offset = self.offset
+            self.on_offset(self.offset)
         for hart in range(self.num_harts):
             self._follow(hart)
 
@@ -130,6 +142,16 @@ class AclintMtimer(Device):
         super().reset_enter()
         ticks = self.clock.now_ns() * self.timebase_freq // _SECOND_NS
         self.offset = -ticks & _MASK64
+        self._tell_offset()
+
+    def loaded(self) -> None:
+        """Pass the restored offset on."""
+        super().loaded()
+        self._tell_offset()
+
+    def _tell_offset(self) -> None:
+        if self.on_offset is not None:
+            self.on_offset(self.offset)
 
     def fdt(self, node: FdtNode) -> None:
         """Describe the device."""

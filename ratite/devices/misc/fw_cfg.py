@@ -115,7 +115,7 @@ class _Dma:
         self.device = device
 
     def read(self, offset: int, size: int) -> int:
-        return _DMA_SIGNATURE >> 8 * (8 - size - offset) & ((1 << 8 * size) - 1)
+        return _DMA_SIGNATURE >> max(0, 8 * (8 - size - offset)) & ((1 << 8 * size) - 1)
 
     def write(self, offset: int, value: int, size: int) -> None:
         device = self.device
@@ -158,7 +158,7 @@ class FwCfgMem(Device):
         self._files: dict[str, _Item] = {}
         super().__init__()
         wide = AccessSizes(1, data_width)
-        two, dma = AccessSizes(2, 2), AccessSizes(4, 8)
+        two, dma = AccessSizes(2, 2), AccessSizes(1, 8)
         self.add_region(
             MemoryRegion.io("fwcfg.ctl", 2, _Selector(self), endianness="big", valid=two, impl=two)
         )

@@ -278,13 +278,13 @@ class VirtioBlk(VirtioDevice):
         elif kind == T_OUT:
             self._write(queue, element, sector)
         elif kind == T_FLUSH:
-            self._disk.flush(partial(self._finish, queue, element, 1, self.block.werror))
+            self._disk.flush(partial(self._finish, queue, element, self.block.werror))
         elif kind == T_GET_ID:
             self._get_id(queue, element)
         elif kind in (T_DISCARD, T_WRITE_ZEROES):
             self._erase(queue, element, kind)
         else:
-            self._answer(queue, element, 1, S_UNSUPP)
+            self._answer(queue, element, S_UNSUPP)
         return True
 
     def _in_range(self, sector: int, size: int) -> bool:
@@ -295,64 +295,62 @@ class VirtioBlk(VirtioDevice):
     def _read(self, queue: VirtQueue, element: Element, sector: int) -> None:
         size = element.writable_size - 1
         if not self._in_range(sector, size):
-            self._answer(queue, element, 1, S_IOERR)
+            self._answer(queue, element, S_IOERR)
             return
         buffers = element.writable
         if len(buffers[-1]) == 1:
             buffers = buffers[:-1]
         else:
             buffers = [*buffers[:-1], buffers[-1][:-1]]
-        done = partial(self._finish, queue, element, size + 1, self.block.rerror)
+        done = partial(self._finish, queue, element, self.block.rerror)
         self._disk.readv(sector * SECTOR, buffers, done)
 
     def _write(self, queue: VirtQueue, element: Element, sector: int) -> None:
         size = element.readable_size - HEADER.size
         if self._disk.read_only or not self._in_range(sector, size):
-            self._answer(queue, element, 1, S_IOERR)
+            self._answer(queue, element, S_IOERR)
             return
-        done = partial(self._finish, queue, element, 1, self.block.werror)
+        done = partial(self._finish, queue, element, self.block.werror)
         self._disk.writev(sector * SECTOR, _after_header(element.readable), done)
 
     def _get_id(self, queue: VirtQueue, element: Element) -> None:
         size = min(ID_SIZE, element.writable_size - 1)
         element.fill((self.serial or "").encode()[:size].ljust(size, b"\0"))
-        self._answer(queue, element, size + 1, S_OK)
+        self._answer(queue, element, S_OK)
 
     def _erase(self, queue: VirtQueue, element: Element, kind: int) -> None:
         offered = self.discard if kind == T_DISCARD else self.write_zeroes
         if not offered or element.readable_size != HEADER.size + RANGE.size:
-            self._answer(queue, element, 1, S_UNSUPP)
+            self._answer(queue, element, S_UNSUPP)
             return
         header = element.gather(HEADER.size + RANGE.size)
         sector, sectors, flags = RANGE.unpack_from(header, HEADER.size)
         allowed = WRITE_ZEROES_UNMAP if kind == T_WRITE_ZEROES else 0
         if flags & ~allowed:
-            self._answer(queue, element, 1, S_UNSUPP)
+            self._answer(queue, element, S_UNSUPP)
             return
         limit = self.max_discard_sectors if kind == T_DISCARD else self.max_write_zeroes_sectors
         size = sectors * SECTOR
         if self._disk.read_only or sectors > limit or not self._in_range(sector, size):
-            self._answer(queue, element, 1, S_IOERR)
+            self._answer(queue, element, S_IOERR)
             return
-        done = partial(self._finish, queue, element, 1, self.block.werror)
+        done = partial(self._finish, queue, element, self.block.werror)
         if kind == T_DISCARD:
             self._disk.discard(sector * SECTOR, size, done)
         else:
             unmap = bool(flags & WRITE_ZEROES_UNMAP)
             self._disk.write_zeroes(sector * SECTOR, size, unmap, done)
 
-    def _finish(
-        self, queue: VirtQueue, element: Element, written: int, policy: ErrorPolicy, code: int
-    ) -> None:
+    def _finish(self, queue: VirtQueue, element: Element, policy: ErrorPolicy, code: int) -> None:
         """Answer a request that the drive has done. Runs: per request."""
         failed = code and policy is not ErrorPolicy.IGNORE
-        self._answer(queue, element, written, S_IOERR if failed else S_OK)
+        self._answer(queue, element, S_IOERR if failed else S_OK)
 
-    def _answer(self, queue: VirtQueue, element: Element, written: int, status: int) -> None:
+    def _answer(self, queue: VirtQueue, element: Element, status: int) -> None:
         if element.epoch != queue.epoch:
             return  # the memory is not ours any more
         element.writable[-1][-1] = status
-        queue.push(element, written)
+        queue.push(element, element.writable_size)  # all of it: the status is the last byte
         queue.notify()
 
 

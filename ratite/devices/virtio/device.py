@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 from typing import Annotated, Any, ClassVar, Protocol
 
 from ratite.core.clock import Clock
@@ -32,7 +32,7 @@ INTERRUPT_QUEUE = 1
 INTERRUPT_CONFIG = 2
 
 
-class Status(IntFlag):
+class Status(IntEnum):
     """Device status bits."""
 
     ACKNOWLEDGE = 1

@@ -135,6 +135,10 @@ class VirtioMmio(Device):
         """High while a reason is not acknowledged."""
         return self.InterruptStatus != 0
 
+    def reset_hold(self) -> None:
+        """Drop interrupts of requests that the device's own reset has finished."""
+        self.InterruptStatus = 0
+
     # -- access: the configuration space has no registers of its own
 
     def read(self, offset: int, size: int = 4) -> int:
@@ -235,8 +239,8 @@ class VirtioMmio(Device):
             return
         value &= 0xFF
         if value == 0:
-            self.reset_enter()
             device.restart()
+            self.reset_enter()
             return
         if value & ~device.status & Status.FEATURES_OK and not self._features_ok(device):
             value &= ~Status.FEATURES_OK

@@ -117,6 +117,7 @@ class Hart(CpuState):
     senvcfg = Field(u64)
     satp = Field(u64)
     stimecmp = Field(u64)
+    time_offset = Field(u64, doc="ticks of `time` minus those of guest time: what the machine timer was set to")
     timer_changed = Field(u32, doc="stimecmp was written: the machine's timer must follow")
     sbi = Field(u32, doc="1: environment calls from S mode leave run(), for the built-in SBI")
     mcycle_offset = Field(u64, doc="mcycle minus the retired count; while inhibited, mcycle itself")

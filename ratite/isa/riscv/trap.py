@@ -35,7 +35,7 @@ NO_INTERRUPT = 64
 @native
 def time_ticks(hart: Hart) -> u64:
     """The `time` counter."""
-    return hart.guest_ns() // NS_PER_TICK
+    return hart.guest_ns() // NS_PER_TICK + hart.time_offset
 
 
 @native

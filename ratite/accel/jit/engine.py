@@ -1,0 +1,151 @@
+"""The JIT as an accelerator: one `JitMachine` per machine, one `JitCpu` per vCPU."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+from ratite.accel.jit.object import tier0_object
+from ratite.cpu.exits import Exit
+from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Shared
+from ratite.cpu.physmap import PhysMapPublisher
+from ratite.cpu.tlb import JUMP_BYTES, TLB_BYTES
+from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
+from ratite.memory import AddressSpace, RamList
+from ratite.memory.ram import DirtyClient
+from ratite.native import i64, u32, u64
+
+_MAP_NORESERVE = 0x4000
+RAM_PAGES = 1 << (42 - PAGE_SHIFT)
+HASH_BUCKETS = 1 << 16
+MiB = 1 << 20
+DEFAULT_BUFFER = 128 * MiB
+
+_Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Written = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
+
+
+class _Memory:
+    """Zeroed host memory, committed as it is touched."""
+
+    def __init__(self, size: int) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+        self.map = mmap.mmap(-1, size, flags=flags)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.size = size
+
+
+class JitMachine:
+    """Translated code of one machine, shared by its vCPUs."""
+
+    def __init__(self, target: str, ram: RamList, space: AddressSpace, *, buffer_size: int = 0) -> None:
+        loaded = tier0_object(target)
+        self._loaded = loaded
+        self._run = _Run(loaded.address("ratite.run"))
+        self._written = _Written(loaded.address("cpu.machine.code_written"))
+        self._buffer = _Memory(buffer_size or DEFAULT_BUFFER)
+        self._hash = _Memory(HASH_BUCKETS * 8)
+        self._first_block = _Memory(RAM_PAGES * 8)
+        self.ram = ram
+        self.shared = Shared.allocate()
+        self.cpus: list[JitCpu] = []
+        shared = self.shared
+        shared.buffer = shared.next = u64(self._buffer.address)
+        shared.end = u64(self._buffer.address + self._buffer.size)
+        shared.hash_table = u64(self._hash.address)
+        shared.hash_mask = u64(HASH_BUCKETS - 1)
+        shared.first_block = u64(self._first_block.address)
+        shared.code_clean = u64(ram.dirty_address(DirtyClient.CODE))
+        shared.migration = u64(ram.dirty_address(DirtyClient.MIGRATION))
+        shared.display = u64(ram.dirty_address(DirtyClient.DISPLAY))
+        ram.add_code_listener(self.code_written)
+        self.phys_map = PhysMapPublisher(space, self._publish)
+
+    def _publish(self, address: int) -> None:
+        for cpu in self.cpus:
+            cpu.state.phys_map = u64(address)
+            cpu.flush()
+
+    def attach(self, state: CpuState) -> JitCpu:
+        """Give a vCPU its TLB and caches. The machine is not running."""
+        cpu = JitCpu(self, state, self._run)
+        assert len(self.cpus) < MAX_CPUS
+        state.phys_map = u64(self.phys_map.address)
+        self.shared.cpus[len(self.cpus)] = state.pointer()
+        self.cpus.append(cpu)
+        self.shared.cpu_count = u32(len(self.cpus))
+        return cpu
+
+    def code_written(self, ram_addr: int, size: int) -> None:
+        """Retire translated code that a write by a device, loader or debugger changed. Any thread."""
+        self._written(self.shared.address, ram_addr, size)
+
+    def flush_code(self) -> None:
+        """Forget all translated code. No vCPU may be inside `run`."""
+        shared = self.shared
+        shared.next = shared.buffer
+        shared.blocks = u64(0)
+        shared.flushes += 1
+        ctypes.memset(self._hash.address, 0, self._hash.size)
+        clean = self.ram.dirty_map(DirtyClient.CODE)
+        for block in self.ram.blocks:
+            first, pages = block.offset >> PAGE_SHIFT, block.size >> PAGE_SHIFT
+            clean[first : first + pages] = b"\1" * pages
+            ctypes.memset(self._first_block.address + first * 8, 0, pages * 8)
+        for cpu in self.cpus:
+            cpu.flush()
+
+
+class JitCpu:
+    """One vCPU on the JIT."""
+
+    def __init__(self, machine: JitMachine, state: CpuState, run: ctypes._FuncPointer) -> None:
+        self.machine = machine
+        self.state = state
+        self._tlb = _Memory(TLB_BYTES)
+        self._jumps = _Memory(JUMP_BYTES)
+        ctypes.memset(self._jumps.address, 0xFF, JUMP_BYTES)
+        ctypes.memset(self._tlb.address, 0xFF, TLB_BYTES)
+        state.tlb_base = u64(self._tlb.address)
+        state.jump_cache = u64(self._jumps.address)
+        state.machine = machine.shared.pointer()
+        kick = state.address + CpuState.kick.offset
+        self._kick_interrupt = ctypes.c_uint8.from_address(kick)
+        self._kick_exit = ctypes.c_uint8.from_address(kick + 1)
+        self._reason = ctypes.c_uint32.from_address(state.address + CpuState.exit_reason.offset)
+        self._run = run
+
+    def run(self) -> int:
+        """Enter the guest until it exits; returns the reason (an `Exit`, or a number of the instruction set's). The
+        GIL is not held meanwhile. A device access is completed by `mmio_done` before the next `run`."""
+        self._reason.value = Exit.NONE
+        self._run(self.state.address)
+        return self._reason.value
+
+    def mmio_done(self, value: int, *, failed: bool) -> None:
+        """Supply what the access that left `run` has read."""
+        state = self.state
+        index = int(state.mmio_count)
+        state.mmio_log[index] = u64(value)
+        mask = 1 << index
+        state.mmio_failed = u64(int(state.mmio_failed) & ~mask | (mask if failed else 0))
+        state.mmio_count = u32(index + 1)
+        state.mmio_next = u32(0)
+
+    def kick(self, *, leave: bool) -> None:
+        """From any thread: have the guest look at its interrupts, or leave `run` soon."""
+        if leave:
+            self._kick_exit.value = KICK_EXIT >> 8
+        else:
+            self._kick_interrupt.value = KICK_INTERRUPT
+
+    def flush(self) -> None:
+        """From any thread: drop cached translations before the next instruction after the kick is seen."""
+        self.state.flush_request = u32(1)
+        self.kick(leave=False)
+
+    def set_budget(self, instructions: int) -> None:
+        """Instructions that `run` may execute before it returns `Exit.BUDGET`."""
+        state = self.state
+        state.instret_base = u64(int(state.instret_base) + instructions - int(state.budget))
+        state.budget = i64(instructions)

@@ -1,0 +1,77 @@
+"""Accelerators by the names of `-accel`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ratite.accel.reference import ReferenceCpu
+from ratite.core.errors import ConfigError
+from ratite.cpu.physmap import PhysMapPublisher
+from ratite.isa.state import CpuState
+from ratite.memory import AddressSpace, RamList
+from ratite.native import u64
+
+NAMES = {"tcg": "generated code (threaded interpreter)", "reference": "the definition, in CPython; slow"}
+ALIASES = {"jit": "tcg"}
+ISA_PACKAGE = {"riscv64": "riscv"}
+
+
+class Choice(Protocol):
+    """One `-accel` option."""
+
+    @property
+    def name(self) -> str:
+        """The accelerator's name."""
+
+    @property
+    def properties(self) -> Any:
+        """Its properties."""
+
+
+def make_engine(choices: Sequence[Choice], isa: str, ram: RamList, space: AddressSpace) -> Any:
+    """The first accelerator of the list. Raises `ConfigError` for a name that is none."""
+    name = choices[0].name if choices else "tcg"
+    properties = dict(choices[0].properties) if choices else {}
+    for choice in choices:
+        if ALIASES.get(choice.name, choice.name) not in NAMES:
+            raise ConfigError(f"-accel: invalid accelerator {choice.name}; `-accel help` lists them")
+    target = importlib.import_module(f"ratite.accel.jit.targets.{ISA_PACKAGE[isa]}")
+    if ALIASES.get(name, name) == "reference":
+        return ReferenceEngine(target, ram, space)
+    from ratite.accel.jit.engine import JitMachine
+
+    megabytes = properties.pop("tb-size", 0)
+    thread = properties.pop("thread", "multi")
+    if thread not in ("multi", "single"):
+        raise ConfigError("-accel tcg: thread= is 'multi' or 'single'")
+    if properties:
+        raise ConfigError(f"-accel tcg: Property '{next(iter(properties))}' not found")
+    return JitMachine(ISA_PACKAGE[isa], ram, space, buffer_size=int(megabytes) << 20)
+
+
+class ReferenceEngine:
+    """The reference executor as an accelerator."""
+
+    def __init__(self, target: Any, ram: RamList, space: AddressSpace) -> None:
+        self._target = target
+        self._ram = ram
+        self._space = space
+        self._cpus: list[ReferenceCpu] = []
+        self._phys_map = PhysMapPublisher(space, self._publish)
+
+    def _publish(self, address: int) -> None:
+        for cpu in self._cpus:
+            cpu.state.phys_map = u64(address)
+
+    def attach(self, state: CpuState) -> ReferenceCpu:
+        """Give a vCPU an executor."""
+        state.phys_map = u64(self._phys_map.address)
+        cpu = self._target.reference_cpu(state, self._ram, self._space)
+        self._cpus.append(cpu)
+        assert isinstance(cpu, ReferenceCpu)
+        return cpu
+
+    def flush_code(self) -> None:
+        """Nothing is translated."""

@@ -1,0 +1,341 @@
+"""vCPUs and the threads that run them.
+
+A `Vcpu` is one virtual processor: its state, and the executor that runs it. A `Runner` drives the vCPUs of a machine:
+`ThreadRunner` gives each a host thread, `IcountRunner` runs them in turn on one thread, so that guest time is a function
+of the instructions executed.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ratite.core.clock import VirtualClock
+from ratite.core.lock import MachineLock
+from ratite.cpu.exits import Exit
+from ratite.isa.state import CpuState
+from ratite.memory import AddressSpace, MemTxResult
+from ratite.native import i64, u32
+
+UNLIMITED = 1 << 62
+
+
+class Executor(Protocol):
+    """What an accelerator offers for one vCPU; see `ratite.accel.jit.engine.JitCpu`."""
+
+    def run(self) -> int:
+        """Enter the guest until it exits."""
+
+    def mmio_done(self, value: int, *, failed: bool) -> None:
+        """Complete a device access."""
+
+    def kick(self, *, leave: bool) -> None:
+        """From any thread: look at interrupts, or leave `run`."""
+
+    def flush(self) -> None:
+        """From any thread: drop cached translations."""
+
+    def set_budget(self, instructions: int) -> None:
+        """Instructions until `Exit.BUDGET`."""
+
+
+class Vcpu(ABC):
+    """One virtual processor. What depends on the instruction set is the subclass's."""
+
+    state: CpuState
+
+    def __init__(self, index: int, executor: Executor, space: AddressSpace, lock: MachineLock) -> None:
+        self.index = index
+        self.executor = executor
+        self.space = space
+        self.lock = lock
+        self.on_code_full: Callable[[], None] = lambda: None
+        self._wake = threading.Condition(threading.Lock())
+        self._sleeping = False
+        self._woken = False
+
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Whether a halted vCPU must go on."""
+
+    @abstractmethod
+    def handle(self, reason: int) -> None:
+        """Deal with an exit of the instruction set's own."""
+
+    @abstractmethod
+    def service(self) -> None:
+        """Follow what the guest changed that the machine must know, as a timer. Runs: per exit."""
+
+    def kick(self, *, leave: bool = False) -> None:
+        """From any thread: have it look at its interrupt lines, or leave generated code."""
+        self.executor.kick(leave=leave)
+        self._woken = True
+        if self._sleeping:
+            with self._wake:
+                self._wake.notify()
+
+    def sleep(self, keep_sleeping: Callable[[], bool]) -> None:
+        """Wait for a kick, while halted."""
+        with self._wake:
+            self._sleeping = True
+            while not self._woken and keep_sleeping() and not self.has_work():
+                self._wake.wait()
+            self._sleeping = False
+            self._woken = False
+
+    def step(self) -> int:
+        """Run once and deal with the exit. Returns its reason."""
+        reason = self.executor.run()
+        if reason == Exit.MMIO:
+            self._access()
+        elif reason == Exit.CODE_FULL:
+            self.on_code_full()
+        elif reason > Exit.CODE_FULL:
+            self.handle(reason)
+        self.service()
+        return reason
+
+    def _access(self) -> None:
+        state = self.state
+        address, size = int(state.mmio_address), int(state.mmio_size)
+        with self.lock:
+            if state.mmio_write:
+                result = self.space.write(address, size, int(state.mmio_value))
+                value = 0
+            else:
+                value, result = self.space.read(address, size)
+        self.executor.mmio_done(value, failed=result is not MemTxResult.OK)
+
+
+class Runner(ABC):
+    """Drives a machine's vCPUs. Made paused."""
+
+    def __init__(self, vcpus: Sequence[Vcpu], lock: MachineLock, clock: VirtualClock) -> None:
+        self.vcpus = vcpus
+        self.lock = lock
+        self.clock = clock
+        self._gate = threading.Condition(threading.Lock())
+        self._running = False
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._parked = 0
+        for vcpu in vcpus:
+            vcpu.on_code_full = self._code_full
+        self.flush_code: Callable[[], None] = lambda: None
+        self.on_crash: Callable[[BaseException], None] = lambda error: None
+
+    @property
+    def running(self) -> bool:
+        """Whether the vCPUs may run."""
+        return self._running
+
+    def resume(self) -> None:
+        """Let the guest run. Starts the threads the first time."""
+        self.clock.start()
+        self._follow_clock()
+        with self._gate:
+            self._running = True
+            self._gate.notify_all()
+        if not self._threads:
+            self._start_threads()
+
+    def pause(self) -> None:
+        """Stop the guest, and return when no vCPU executes. Not to be called on a vCPU's thread; the machine lock is
+        given up meanwhile."""
+        with self._gate:
+            self._running = False
+        for vcpu in self.vcpus:
+            vcpu.kick(leave=True)
+        with self.lock.unlocked(), self._gate:
+            while self._parked < len(self._threads):
+                self._gate.wait()
+        self.clock.stop()
+        self._follow_clock()
+
+    def close(self) -> None:
+        """End the threads for good."""
+        self.pause()
+        with self._gate:
+            self._closed = True
+            self._gate.notify_all()
+        with self.lock.unlocked():
+            for thread in self._threads:
+                thread.join()
+
+    def on_vcpu_thread(self) -> bool:
+        """Whether the caller is one of the vCPU threads."""
+        return threading.current_thread() in self._threads
+
+    def _code_full(self) -> None:
+        """The block buffer is full: empty it while nobody executes."""
+        self._exclusive(self.flush_code)
+
+    def _exclusive(self, work: Callable[[], None]) -> None:
+        """Run `work` on a vCPU's thread while the others are outside generated code."""
+        with self._gate:
+            was_running = self._running
+            self._running = False
+        for vcpu in self.vcpus:
+            vcpu.kick(leave=True)
+        with self._gate:
+            self._parked += 1
+            self._gate.notify_all()
+            while self._parked < len(self._threads):
+                self._gate.wait()
+            work()
+            self._parked -= 1
+            self._running = self._running or was_running
+            self._gate.notify_all()
+
+    def _wait_until_running(self) -> bool:
+        """Park while paused. False when the machine is closed."""
+        if self._running:
+            return True
+        with self._gate:
+            self._parked += 1
+            self._gate.notify_all()
+            while not self._running and not self._closed:
+                self._gate.wait()
+            self._parked -= 1
+            return not self._closed
+
+    def _guarded(self, body: Callable[[], None]) -> Callable[[], None]:
+        """A thread's body whose failure ends the machine, not the process."""
+
+        def run() -> None:
+            try:
+                body()
+            except BaseException as error:  # a bug of ours: reported by the machine, with its traceback
+                with self._gate:
+                    self._threads.remove(threading.current_thread())
+                    self._gate.notify_all()
+                self.on_crash(error)
+
+        return run
+
+    @abstractmethod
+    def _start_threads(self) -> None:
+        """Create and start them."""
+
+    @abstractmethod
+    def _follow_clock(self) -> None:
+        """Tell the vCPUs' native clocks that guest time goes or stands."""
+
+
+class ThreadRunner(Runner):
+    """A host thread per vCPU, truly parallel: generated code runs without the GIL."""
+
+    def _start_threads(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.executor.set_budget(UNLIMITED)
+            body = self._guarded(self._body(vcpu))
+            thread = threading.Thread(target=body, name=f"CPU {vcpu.index}/TCG", daemon=True)
+            self._threads.append(thread)
+        for thread in tuple(self._threads):
+            thread.start()
+
+    def _body(self, vcpu: Vcpu) -> Callable[[], None]:
+        def loop() -> None:
+            while self._wait_until_running():
+                if vcpu.state.halted and not vcpu.has_work():
+                    vcpu.sleep(lambda: self._running)
+                else:
+                    vcpu.state.halted = u32(0)
+                    if vcpu.step() == Exit.BUDGET:
+                        vcpu.executor.set_budget(UNLIMITED)
+
+        return loop
+
+    def _follow_clock(self) -> None:
+        for vcpu in self.vcpus:
+            if self.clock.running:
+                vcpu.state.time_base = i64(self.clock.base_ns)
+                vcpu.state.time_stopped = i64(-1)
+            else:
+                vcpu.state.time_stopped = i64(self.clock.now_ns())
+
+
+class IcountRunner(Runner):
+    """All vCPUs in turn on one thread; guest nanoseconds are executed instructions << shift. A run from the same start
+    with the same inputs repeats exactly."""
+
+    SLICE = 100_000
+    """Instructions that one vCPU runs before the next has its turn."""
+
+    def __init__(
+        self, vcpus: Sequence[Vcpu], lock: MachineLock, clock: VirtualClock, now: list[int], shift: int, *, sleep: bool
+    ) -> None:
+        super().__init__(vcpus, lock, clock)
+        self._now = now  # guest nanoseconds, read by the clock
+        self._shift = shift
+        self._sleep = sleep
+        self._idle = threading.Condition(threading.Lock())
+
+    def _start_threads(self) -> None:
+        thread = threading.Thread(target=self._guarded(self._loop), name="CPU 0/TCG", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _follow_clock(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.state.icount_shift = i64(self._shift)
+
+    def _loop(self) -> None:
+        turn = 0
+        while self._wait_until_running():
+            with self.lock:
+                self.clock.run_due()
+            for _ in self.vcpus:
+                vcpu = self.vcpus[turn % len(self.vcpus)]
+                turn += 1
+                if not vcpu.state.halted or vcpu.has_work():
+                    self._run_slice(vcpu)
+                    break
+            else:
+                self._warp()
+
+    def _run_slice(self, vcpu: Vcpu) -> None:
+        state = vcpu.state
+        state.halted = u32(0)
+        deadline = self.clock.next_deadline_ns()
+        budget = self.SLICE
+        if deadline is not None:
+            budget = min(budget, max(1, -(-(deadline - self._now[0]) >> self._shift)))
+        vcpu.executor.set_budget(budget)
+        before = int(state.retired())
+        state.icount_bias = i64(self._now[0] - (before << self._shift))
+        while self._running:
+            left = int(state.budget)
+            # A block that would overrun the budget is translated anew, short enough to stop exactly.
+            reason = vcpu.step()
+            self._now[0] = (int(state.retired()) << self._shift) + int(state.icount_bias)
+            if reason == Exit.BUDGET and 0 < int(state.budget) < left + 1:
+                state.block_limit = u32(min(int(state.budget), 64))
+                self._set_mode(vcpu)
+                continue
+            if reason != Exit.MMIO or int(state.budget) <= 0:
+                break
+            deadline = self.clock.next_deadline_ns()
+            if deadline is not None and deadline <= self._now[0]:
+                break
+        if state.block_limit:
+            state.block_limit = u32(0)
+            self._set_mode(vcpu)
+
+    @staticmethod
+    def _set_mode(vcpu: Vcpu) -> None:
+        vcpu.state.set_mode()  # type: ignore[attr-defined]  # every instruction set's state has it
+
+    def _warp(self) -> None:
+        """Everybody waits: go on to the next deadline, at once or in real time."""
+        deadline = self.clock.next_deadline_ns()
+        with self._idle:
+            if deadline is None:
+                self._idle.wait(0.01)
+                return
+            left = deadline - self._now[0]
+            if self._sleep and left > 0:
+                self._idle.wait(left / 1e9)
+        self._now[0] = max(self._now[0], deadline)

@@ -1,0 +1,277 @@
+"""What RISC-V boards share: harts, the CPU nodes of the device tree, and the boot protocol with firmware or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ratite.core.clock import Clock
+from ratite.core.errors import ConfigError
+from ratite.core.size import GiB, MiB
+from ratite.cpu.riscv import MODELS, RiscvCpu, RiscvVcpu
+from ratite.devices.misc.fw_cfg import FwCfgMem
+from ratite.isa.riscv import Hart
+from ratite.isa.riscv.state import SUPERVISOR, TIMEBASE_HZ
+from ratite.machines.boot import Blob, Loaded, check_cpio, load_firmware, load_kernel, read_file
+from ratite.machines.config import DeviceConfig, DriveConfig, FwCfgConfig, MachineConfig
+from ratite.machines.fdt import Fdt, Node, patched
+from ratite.machines.machine import Container, Machine
+from ratite.machines.riscv_sbi import Sbi
+from ratite.native import u64
+from ratite.qom import keyword_arguments
+
+KERNEL_ALIGN = 2 * MiB
+FDT_LIMIT = 3 * GiB
+FIRMWARE_DIRECTORIES = (
+    Path("/usr/share/qemu"),
+    Path("/usr/lib/riscv64-linux-gnu/opensbi/generic"),
+    Path("/usr/share/opensbi/lp64/generic/firmware"),
+)
+
+
+class RiscvMachine(Machine):
+    """Base of the RISC-V boards."""
+
+    default_cpu = "rv64"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.harts: list[RiscvVcpu] = []
+        self.sbi: Sbi | None = None
+        self.entry = 0
+        self.fdt_address = 0
+        self.fdt_blob = b""
+        self.next_mode = SUPERVISOR
+        self.next_address = 0
+        self._reset_pc = 0
+
+    def add_harts(self, config: MachineConfig) -> list[RiscvVcpu]:
+        """The harts that -smp and -cpu ask for."""
+        name = config.cpu.model or self.default_cpu
+        model_type = MODELS.get(name)
+        if model_type is None:
+            raise ConfigError(f"-cpu: unable to find CPU model '{name}'; `-cpu help` lists them")
+        soc = Container()
+        self.add_child("soc0", soc)
+        for index in range(config.smp.cpus):
+            model = model_type(
+                **keyword_arguments(model_type, dict(config.cpu.properties), self.resolve_backend)
+            )
+            model.enabled()
+            soc.add_child("harts[*]", model)
+            hart = Hart.allocate()
+            executor = self.engine.attach(hart)
+            vcpu = RiscvVcpu(index, model, hart, executor, self.memory, self.lock, self.clock)
+            self.harts.append(vcpu)
+            self.vcpus.append(vcpu)
+        return self.harts
+
+    @property
+    def cpu_model(self) -> RiscvCpu:
+        """The model of every hart."""
+        return self.harts[0].model
+
+    def set_time_offset(self, ticks: int) -> None:
+        """The machine timer was set: `time` follows it."""
+        for hart in self.harts:
+            hart.state.time_offset = u64(ticks)
+
+    def guest_wall_clock(self) -> Clock:
+        """The clock of the guest's real-time clock."""
+        return self.wall_clock
+
+    def add_drive_device(self, driver: str, drive: DriveConfig) -> None:
+        """A device for a drive that names no device itself."""
+        properties = {"drive": drive.id}
+        if drive.serial:
+            properties["serial"] = drive.serial
+        self.add_user_device(DeviceConfig(driver, None, dict(properties)))
+
+    def add_fw_cfg_file(self, fw_cfg: FwCfgMem, item: FwCfgConfig) -> None:
+        """What -fw_cfg adds."""
+        data = item.text.encode() if item.file is None else read_file(item.file, "-fw_cfg")
+        fw_cfg.add_file(item.name, data)
+
+    # -- device tree
+
+    def cpus_node(self, root: Node) -> list[int]:
+        """/cpus, with the handle of each hart's interrupt controller."""
+        cpus = root.child("cpus")
+        cpus.set("#address-cells", 1)
+        cpus.set("#size-cells", 0)
+        cpus.set("timebase-frequency", TIMEBASE_HZ)
+        handles = []
+        cluster = Node(cpus._tree, "cluster0")
+        for index, hart in enumerate(self.harts):
+            model = hart.model
+            node = cpus.child(f"cpu@{index:x}")
+            handle = node.phandle()
+            node.set("device_type", "cpu")
+            node.set("reg", index)
+            node.set("status", "okay")
+            node.set("compatible", "riscv")
+            node.set("riscv,isa", model.isa_string())
+            node.set("riscv,isa-base", "rv64i")
+            node.set("riscv,isa-extensions", model.isa_extensions())
+            if "zicbom" in model.enabled():
+                node.set("riscv,cbom-block-size", 64)
+            if "zicboz" in model.enabled():
+                node.set("riscv,cboz-block-size", 64)
+            node.set("mmu-type", model.mmu_type())
+            controller = node.child("interrupt-controller")
+            controller.set("#interrupt-cells", 1)
+            controller.set("interrupt-controller")
+            controller.set("compatible", "riscv,cpu-intc")
+            handles.append(controller.phandle())
+            cluster.child(f"core{index}").set("cpu", handle)
+        cpus.child("cpu-map").children["cluster0"] = cluster
+        return handles
+
+    # -- boot
+
+    def boot_rom(self, entry: int, fdt: int) -> None:
+        """Fill the board's boot ROM."""
+        raise ConfigError(f"machine '{self.name}' has no boot ROM")
+
+    @property
+    def flash_boot(self) -> int | None:
+        """Where a machine without kernel and firmware starts, if anywhere but at the start of RAM."""
+        return None
+
+    def find_firmware(self) -> Path | None:
+        """OpenSBI as Debian installs it, or in the directories of -L."""
+        names = ("opensbi-riscv64-generic-fw_dynamic.bin", "fw_dynamic.bin")
+        for directory in (*self.config.process.data_directories, *FIRMWARE_DIRECTORIES):
+            for name in names:
+                path = directory / name
+                if path.is_file():
+                    return path
+        return None
+
+    def load_guest(self, dram: int, size: int, fdt: Fdt) -> None:
+        """Load firmware, kernel, initial RAM disk and device tree."""
+        boot = self.config.boot
+        firmware = self._firmware(dram)
+        firmware_end = firmware.end if firmware else dram
+        self.entry = firmware.entry if firmware else dram
+        if self.flash_boot is not None and boot.bios is None and boot.kernel is None:
+            self.entry = self.flash_boot
+        kernel: Loaded | None = None
+        if boot.kernel is not None:
+            start = -(-firmware_end // KERNEL_ALIGN) * KERNEL_ALIGN
+            if self.sbi is not None:
+                start = dram + KERNEL_ALIGN
+            kernel = load_kernel(boot.kernel, start)
+            self._check_fit("-kernel", boot.kernel, kernel, dram, size)
+            self.blobs += kernel.blobs
+            self.next_address = kernel.entry
+            self.on_symbols(kernel)
+            if firmware is None:
+                self.entry = kernel.entry
+        chosen = fdt.root.child("chosen")
+        if boot.append:
+            chosen.set("bootargs", boot.append)
+        if boot.initrd is not None:
+            span = self._load_initrd(boot.initrd, kernel, dram, size)
+            chosen.set("linux,initrd-start", span[0].to_bytes(8, "big"))
+            chosen.set("linux,initrd-end", span[1].to_bytes(8, "big"))
+        self._place_fdt(fdt, dram, size)
+        if self.sbi is None:
+            self.boot_rom(self.entry, self.fdt_address)
+
+    def on_symbols(self, kernel: Loaded) -> None:
+        """A loaded ELF file's symbols, for boards that use them."""
+
+    def _firmware(self, dram: int) -> Loaded | None:
+        """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI."""
+        bios = self.config.boot.bios or "default"
+        if bios == "none" or bios == "default" and self.flash_boot is not None and not self.config.boot.kernel:
+            return None
+        if bios in ("default", "builtin"):
+            path = self.find_firmware() if bios == "default" else None
+            if path is None:
+                self.sbi = Sbi(
+                    self.harts, self.clock, self.request_power, self.memory, self.serial_write, self.serial_read
+                )
+                return None
+        else:
+            path = self._named_firmware(bios)
+        loaded = load_firmware(path, dram)
+        self._check_fit("-bios", path, loaded, dram, self.memory_size)
+        self.blobs += loaded.blobs
+        return loaded
+
+    def _named_firmware(self, name: str) -> Path:
+        path = Path(name)
+        if path.is_file() or path.parent != Path("."):
+            return path
+        for directory in (*self.config.process.data_directories, *FIRMWARE_DIRECTORIES):
+            if (directory / name).is_file():
+                return directory / name
+        return path
+
+    def serial_write(self, data: bytes) -> None:
+        """The debug console of the built-in SBI: the first serial port."""
+        backend = self.serial(0)
+        if backend is not None:
+            backend.write(data)
+
+    def serial_read(self, limit: int) -> bytes:
+        """Input of the debug console of the built-in SBI; none where a board has no serial port."""
+        return b""
+
+    def _check_fit(self, option: str, path: Path, loaded: Loaded, dram: int, size: int) -> None:
+        if loaded.end > dram + size and loaded.start >= dram:
+            need = -(-(loaded.end - dram) // MiB)
+            raise ConfigError(
+                f"{option}: {path} ends at {loaded.end:#x}, beyond the {size // MiB} MiB of guest RAM; "
+                f"use -m {need}M or more"
+            )
+
+    def _load_initrd(self, path: Path, kernel: Loaded | None, dram: int, size: int) -> tuple[int, int]:
+        data = read_file(path, "-initrd")
+        check_cpio(data, path)
+        base = kernel.start if kernel else dram
+        start = base + min(size // 2, 128 * MiB)
+        if kernel is not None:
+            start = max(start, -(-kernel.end // MiB) * MiB)
+        if start + len(data) > dram + size - 2 * MiB:
+            start = (dram + size - 2 * MiB - len(data)) & -4096
+            if start < (kernel.end if kernel else dram):
+                raise ConfigError(
+                    f"-initrd: {path} ({len(data) // MiB} MiB) does not fit into {size // MiB} MiB of guest "
+                    "RAM beside the kernel; use a larger -m"
+                )
+        self.blobs.append(Blob("initrd", start, data))
+        return start, start + len(data)
+
+    def _place_fdt(self, fdt: Fdt, dram: int, size: int) -> None:
+        boot = self.config.boot
+        if boot.dtb is not None:
+            chosen = {
+                name: value
+                for name, value in fdt.root.child("chosen").properties.items()
+                if name in ("bootargs", "linux,initrd-start", "linux,initrd-end") and value is not None
+            }
+            self.fdt_blob = patched(read_file(boot.dtb, "-dtb"), chosen)
+        else:
+            self.fdt_blob = fdt.flatten()
+        top = min(dram + size, FDT_LIMIT)
+        if dram + size <= FDT_LIMIT or dram < FDT_LIMIT:
+            self.fdt_address = (top - len(self.fdt_blob)) & -(2 * MiB)
+        if self.fdt_address < dram:
+            self.fdt_address = (dram + size - len(self.fdt_blob)) & -8
+        self.blobs.append(Blob("fdt", self.fdt_address, self.fdt_blob))
+
+    def start_cpus(self) -> None:
+        """All harts to the reset vector; with the built-in SBI the first to the kernel, the others stopped."""
+        for hart in self.harts:
+            hart.reset(self.reset_vector)
+        if self.sbi is not None:
+            self.sbi.reset(self.entry, self.fdt_address)
+
+    @property
+    def reset_vector(self) -> int:
+        """Where harts start."""
+        return 0x1000
+
+

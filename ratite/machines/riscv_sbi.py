@@ -1,0 +1,298 @@
+"""The built-in SBI: the calls that an operating system makes to machine-mode firmware, answered by the emulator, so that
+a kernel boots without firmware.
+
+Source: RISC-V Supervisor Binary Interface 2.0: base, TIME, IPI, RFENCE, HSM, SRST, DBCN, and the legacy calls.
+Not modelled: SUSP, CPPC, PMU, NACL, STA (their probes say so).
+
+Runs: per environment call from S mode, on the calling hart's thread, with the machine lock held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ratite.core.clock import Clock
+from ratite.cpu.riscv import RiscvVcpu
+from ratite.devices.power import PowerAction
+from ratite.isa.riscv.state import SSI, STCE, STI, SUPERVISOR
+from ratite.isa.riscv.trap import time_ticks
+from ratite.memory import AddressSpace, MemTxResult
+from ratite.native import u32, u64
+
+SUCCESS, FAILED, NOT_SUPPORTED, INVALID_PARAM, INVALID_ADDRESS = 0, -1, -2, -3, -5
+ALREADY_AVAILABLE = -6
+BASE, TIME, IPI, RFENCE = 0x10, 0x5449_4D45, 0x73_5049, 0x5246_4E43
+HSM, SRST, DBCN = 0x48_534D, 0x5352_5354, 0x4442_434E
+SPEC_VERSION = 2 << 24
+IMPLEMENTATION_ID = 0x7261_7469  # none is registered; "rati" cannot be taken for another's
+STARTED, STOPPED = 0, 1
+CONSOLE_CHUNK = 4096
+
+Answer = tuple[int, int]
+
+
+class Sbi:
+    """Firmware of one machine."""
+
+    def __init__(
+        self,
+        harts: Sequence[RiscvVcpu],
+        clock: Clock,
+        request_power: Callable[[PowerAction, int], None],
+        memory: AddressSpace,
+        console_write: Callable[[bytes], None],
+        console_read: Callable[[int], bytes],
+    ) -> None:
+        self.harts = harts
+        self.memory = memory
+        self._request_power = request_power
+        self._console_write = console_write
+        self._fdt = 0
+        self._deadlines = [1 << 64] * len(harts)
+        self._timers = [clock.timer(self._expiry(hart)) for hart in harts]
+        self._console_read = console_read
+        self._extensions: dict[int, Callable[[RiscvVcpu, int, list[int]], Answer]] = {
+            BASE: self._base,
+            TIME: self._time,
+            IPI: self._ipi,
+            RFENCE: self._rfence,
+            HSM: self._hsm,
+            SRST: self._srst,
+            DBCN: self._dbcn,
+        }
+        for hart in harts:
+            hart.on_sbi = self.call
+
+    def reset(self, entry: int, fdt: int) -> None:
+        """Hand over to the kernel on the first hart; the others wait to be started."""
+        self._fdt = fdt
+        for timer in self._timers:
+            timer.delete()
+        for number, hart in enumerate(self.harts):
+            hart.state.mip_soft = u64(0)
+            if number == 0:
+                hart.enter_supervisor(entry, number, fdt)
+            else:
+                self._stop(hart)
+
+    def call(self, hart: RiscvVcpu) -> None:
+        """Answer the call that the hart has just made."""
+        x = hart.state.x
+        arguments = [int(x[number]) for number in range(10, 16)]
+        function, extension = int(x[16]), int(x[17])
+        if extension < 0x10:
+            x[10] = u64(self._legacy(hart, extension, arguments))
+            return
+        handler = self._extensions.get(extension)
+        error, value = handler(hart, function, arguments) if handler else (NOT_SUPPORTED, 0)
+        if extension == HSM and function == 1 and error == SUCCESS:
+            return  # the hart stopped; it does not return
+        x[10], x[11] = u64(error), u64(value)
+
+    # -- extensions
+
+    def _base(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        match function:
+            case 0:
+                return SUCCESS, SPEC_VERSION
+            case 1:
+                return SUCCESS, IMPLEMENTATION_ID
+            case 2:
+                return SUCCESS, 1
+            case 3:
+                return SUCCESS, int(arguments[0] in self._extensions or arguments[0] <= 8)
+            case 4 | 5 | 6:
+                return SUCCESS, 0
+        return NOT_SUPPORTED, 0
+
+    def _time(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        if function != 0:
+            return NOT_SUPPORTED, 0
+        self._set_timer(hart, arguments[0])
+        return SUCCESS, 0
+
+    def _set_timer(self, hart: RiscvVcpu, ticks: int) -> None:
+        state = hart.state
+        if int(state.menvcfg) & STCE:
+            state.stimecmp = u64(ticks)
+            hart.set_timer(ticks)
+            hart.kick()
+            return
+        hart.set_irq(STI, level=False)
+        self._deadlines[hart.index] = ticks
+        self._arm(hart)
+
+    def _arm(self, hart: RiscvVcpu) -> None:
+        """Without Sstc: raise STIP when the time has come, else have a timer look again then."""
+        ticks = self._deadlines[hart.index]
+        now = int(time_ticks(hart.state))
+        timer = self._timers[hart.index]
+        if ticks <= now:
+            hart.set_irq(STI, level=True)
+        elif ticks < 1 << 63:
+            timer.mod((ticks - int(hart.state.time_offset) & u64.MASK) * 100)
+        else:
+            timer.delete()
+
+    def _expiry(self, hart: RiscvVcpu) -> Callable[[], None]:
+        return lambda: self._arm(hart)
+
+    def _ipi(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        if function != 0:
+            return NOT_SUPPORTED, 0
+        targets = self._targets(arguments[0], arguments[1])
+        if targets is None:
+            return INVALID_PARAM, 0
+        for target in targets:
+            target.set_irq(SSI, level=True)
+        return SUCCESS, 0
+
+    def _rfence(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        if function > 2:
+            return NOT_SUPPORTED, 0  # the hypervisor's fences
+        targets = self._targets(arguments[0], arguments[1])
+        if targets is None:
+            return INVALID_PARAM, 0
+        self._fence(targets, code=function == 0)
+        return SUCCESS, 0
+
+    def _fence(self, targets: Iterable[RiscvVcpu], *, code: bool) -> None:
+        """Flush other harts' translations. Translated code follows stores by itself."""
+        if not code:
+            for target in targets:
+                target.executor.flush()
+
+    def _hsm(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        match function:
+            case 0:
+                return self._start(arguments[0], arguments[1], arguments[2])
+            case 1:
+                self._stop(hart)
+                return SUCCESS, 0
+            case 2:
+                if arguments[0] >= len(self.harts):
+                    return INVALID_PARAM, 0
+                return SUCCESS, STARTED if self.harts[arguments[0]].started else STOPPED
+            case 3:
+                return self._suspend(hart, arguments)
+        return NOT_SUPPORTED, 0
+
+    def _start(self, number: int, address: int, opaque: int) -> Answer:
+        if number >= len(self.harts):
+            return INVALID_PARAM, 0
+        target = self.harts[number]
+        if target.started:
+            return ALREADY_AVAILABLE, 0
+        if address & 1 or self.memory.map(address & -2, 2) is None:
+            return INVALID_ADDRESS, 0
+        target.enter_supervisor(address, number, opaque)
+        target.state.halted = u32(0)
+        target.kick()
+        return SUCCESS, 0
+
+    @staticmethod
+    def _stop(hart: RiscvVcpu) -> None:
+        hart.started = False
+        hart.state.halted = u32(1)
+
+    def _suspend(self, hart: RiscvVcpu, arguments: list[int]) -> Answer:
+        kind = arguments[0]
+        if kind == 0:  # default retentive: as wfi
+            hart.state.halted = u32(1)
+            return SUCCESS, 0
+        if kind == 0x8000_0000:  # default non-retentive: resume at an address, with a0, a1
+            if not hart.has_work():
+                hart.state.halted = u32(1)
+            state = hart.state
+            state.pc = u64(arguments[1])
+            state.satp = u64(0)
+            state.mstatus = u64(int(state.mstatus) & ~2)
+            state.x[10], state.x[11] = u64(hart.index), u64(arguments[2])
+            state.set_mode()
+            hart.executor.flush()
+            return SUCCESS, 0
+        return INVALID_PARAM, 0
+
+    def _srst(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        if function != 0:
+            return NOT_SUPPORTED, 0
+        kind, reason = arguments[0], arguments[1]
+        if kind > 2 or reason > 1:
+            return INVALID_PARAM, 0
+        if kind == 0:
+            self._request_power(PowerAction.SHUTDOWN, int(reason != 0))
+        else:
+            self._request_power(PowerAction.RESET, 0)
+        return SUCCESS, 0
+
+    def _dbcn(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
+        size, address = arguments[0], arguments[1] | arguments[2] << 64
+        match function:
+            case 0:
+                data, result = self.memory.read_bytes(address & u64.MASK, min(size, CONSOLE_CHUNK))
+                if address >> 64 or result is not MemTxResult.OK:
+                    return INVALID_PARAM, 0
+                self._console_write(data)
+                return SUCCESS, len(data)
+            case 1:
+                if address >> 64 or self.memory.map(address, 1) is None:
+                    return INVALID_PARAM, 0
+                taken = self._console_read(min(size, CONSOLE_CHUNK))
+                if self.memory.write_bytes(address, taken) is not MemTxResult.OK:
+                    return INVALID_PARAM, 0
+                return SUCCESS, len(taken)
+            case 2:
+                self._console_write(bytes([arguments[0] & 0xFF]))
+                return SUCCESS, 0
+        return NOT_SUPPORTED, 0
+
+    def _targets(self, mask: int, base: int) -> list[RiscvVcpu] | None:
+        """The harts of a mask; None if it names one that does not exist."""
+        if base == u64.MASK:
+            return [hart for hart in self.harts if hart.started]
+        numbers = [base + bit for bit in range(64) if mask >> bit & 1]
+        if any(number >= len(self.harts) for number in numbers):
+            return None
+        return [self.harts[number] for number in numbers]
+
+    # -- legacy
+
+    def _legacy(self, hart: RiscvVcpu, extension: int, arguments: list[int]) -> int:
+        match extension:
+            case 0:
+                self._set_timer(hart, arguments[0])
+            case 1:
+                self._console_write(bytes([arguments[0] & 0xFF]))
+            case 2:
+                taken = self._console_read(1)
+                return taken[0] if taken else FAILED
+            case 3:
+                hart.state.mip_soft = u64(int(hart.state.mip_soft) & ~(1 << SSI))
+            case 4 | 5 | 6 | 7:
+                targets = self._legacy_targets(hart, arguments[0])
+                if extension == 4:
+                    for target in targets:
+                        target.set_irq(SSI, level=True)
+                else:
+                    self._fence(targets, code=extension == 5)
+            case 8:
+                self._request_power(PowerAction.SHUTDOWN, 0)
+            case _:
+                return NOT_SUPPORTED
+        return SUCCESS
+
+    def _legacy_targets(self, hart: RiscvVcpu, pointer: int) -> list[RiscvVcpu]:
+        """A mask in the caller's memory; a null pointer means every hart."""
+        if pointer == 0:
+            return list(self.harts)
+        gpa = self._guest_physical(hart, pointer)
+        data, result = self.memory.read_bytes(gpa, 8) if gpa is not None else (b"", MemTxResult.ERROR)
+        if result is not MemTxResult.OK:
+            return []
+        return self._targets(int.from_bytes(data, "little"), 0) or []
+
+    @staticmethod
+    def _guest_physical(hart: RiscvVcpu, gva: int) -> int | None:
+        return hart.debug_translate(gva) if hart.state.privilege <= SUPERVISOR else gva
+
+

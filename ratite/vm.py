@@ -1,0 +1,460 @@
+"""A virtual machine, from Python: the API that the command line itself is built on.
+
+    import ratite
+
+    with ratite.Vm(kernel="vmlinuz", initrd="initrd.cpio", append="console=ttyS0", memory="512M") as vm:
+        vm.start()
+        vm.serial.expect("~ # ", timeout=60)
+        vm.serial.send("uname -m\\n")
+        print(vm.serial.expect("riscv64"))
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ratite.accel.registry import make_engine
+from ratite.block import CacheMode, Drive, IoPool, open_image
+from ratite.chardev import Chardev, LocalChardev, MuxActions, MuxChardev, open_chardev
+from ratite.core.errors import ConfigError
+from ratite.core.events import EventLoop
+from ratite.core.log import Log, parse_categories
+from ratite.core.size import parse_size
+from ratite.cpu.riscv import RiscvVcpu
+from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
+from ratite.devices.power import PowerAction
+from ratite.machines.config import (
+    AccelConfig,
+    BootConfig,
+    ChardevConfig,
+    CpuConfig,
+    DriveConfig,
+    MachineConfig,
+    MemoryConfig,
+    RebootAction,
+    ShutdownAction,
+    SmpConfig,
+)
+from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
+from ratite.memory import MemTxResult
+from ratite.native import u64
+from ratite.qom import find_type, keyword_arguments
+
+DEFAULT_ISA = "riscv64"
+SERIAL_ID = "python-serial"
+
+
+class ExpectTimeout(TimeoutError):
+    """What was awaited did not appear; `output` is what did."""
+
+    def __init__(self, pattern: str, output: str) -> None:
+        super().__init__(f"{pattern!r} did not appear; the last output was: {output[-400:]!r}")
+        self.output = output
+
+
+class Serial:
+    """The first serial port, as Python sees it."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._read = 0
+        self._changed = threading.Condition()
+        self._input: LocalChardev | None = None
+        self.ended = False
+
+    def connect(self, chardev: LocalChardev) -> None:
+        """Called by the machine."""
+        self._input = chardev
+
+    def output(self, data: bytes) -> None:
+        """Called with what the guest sends."""
+        with self._changed:
+            self._data += data
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """Called when the machine is gone: nothing more will come."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+    @property
+    def text(self) -> str:
+        """Everything that the guest has sent so far."""
+        return self._data.decode("utf-8", "replace")
+
+    def send(self, text: str) -> None:
+        """Type something."""
+        assert self._input is not None, "the first serial port is not Python's: see Vm(serial=...)"
+        self._input.feed(text.encode())
+
+    def expect(self, pattern: str, *, timeout: float = 30.0, regex: bool = False) -> str:
+        """Wait until `pattern` appears after what earlier calls consumed; returns the output up to its end. Raises
+        `ExpectTimeout` after `timeout` seconds, or when the machine ends first."""
+        compiled = re.compile(pattern if regex else re.escape(pattern))
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                fresh = self._data[self._read :].decode("utf-8", "replace")
+                match = compiled.search(fresh)
+                if match is not None:
+                    consumed = fresh[: match.end()]
+                    self._read += len(consumed.encode())
+                    return consumed
+                left = deadline - time.monotonic()
+                if left <= 0 or self.ended:
+                    raise ExpectTimeout(pattern, fresh)
+                self._changed.wait(left)
+
+
+class _Backends:
+    """Backends and objects of one machine, by kind and id."""
+
+    def __init__(self) -> None:
+        self.chardevs: dict[str, Chardev] = {}
+        self.drives: dict[str, Drive] = {}
+        self.objects: dict[str, Any] = {}
+
+    def resolve(self, kind: str, id: str) -> object | None:
+        """Claim a backend for a device."""
+        if kind == "chardev":
+            chardev = self.chardevs.get(id)
+            return None if chardev is None else chardev.claim()
+        if kind == "drive":
+            drive = self.drives.get(id)
+            return None if drive is None else drive.claim()
+        return self.objects.get(id)
+
+
+class Vm:
+    """One machine with everything that the host provides to it."""
+
+    def __init__(
+        self,
+        machine: str = "virt",
+        *,
+        kernel: str | Path | None = None,
+        initrd: str | Path | None = None,
+        append: str = "",
+        bios: str | None = None,
+        dtb: str | Path | None = None,
+        memory: str | int | None = None,
+        cpus: int = 1,
+        cpu: str | None = None,
+        drives: Sequence[str | Path | DriveConfig] = (),
+        accel: str = "tcg",
+        serial: bool = True,
+        no_reboot: bool = False,
+        config: MachineConfig | None = None,
+        mux_actions: MuxActions | None = None,
+    ) -> None:
+        """Build the machine; it does not run yet. Either give `config`, whole, or the usual options. With `serial` the
+        first serial port is `vm.serial`. Raises `ConfigError` or `HostError`."""
+        if config is None:
+            size = parse_size(memory, default_suffix="M") if isinstance(memory, str) else memory
+            config = MachineConfig(
+                board=machine,
+                cpu=CpuConfig(cpu),
+                memory=MemoryConfig(size),
+                smp=SmpConfig(cpus, cpus, 1, cpus, 1),
+                boot=BootConfig(_path(kernel), _path(initrd), append, _path(dtb), bios),
+                drives=tuple(_drive(index, drive) for index, drive in enumerate(drives)),
+                accels=(AccelConfig(accel),),
+                on_reboot=RebootAction.SHUTDOWN if no_reboot else RebootAction.RESET,
+            )
+            if serial:
+                config = replace(config, serials=(SERIAL_ID,))
+        self.config = config
+        self.serial = Serial()
+        self.exit_status = 0
+        self.on_end: Callable[[], None] = lambda: None
+        self._ended = threading.Event()
+        self._crash: BaseException | None = None
+        self._mux_actions = mux_actions
+        self._backends = _Backends()
+        self._closers: list[Callable[[], None]] = []
+        self._icount_now = [0]
+        self.machine = self._make_machine()
+        self.loop = EventLoop(self.machine.lock)
+        self.log = self._make_log()
+        self.runner: Runner
+        try:
+            self._build()
+        except BaseException:
+            self._release()
+            raise
+
+    # -- construction
+
+    def _make_machine(self) -> Machine:
+        name = self.config.board or "virt"
+        boards = machine_types(DEFAULT_ISA)
+        board = boards.get(name)
+        if board is None:
+            raise ConfigError(f"-machine: unsupported machine type '{name}'; `-machine help` lists them")
+        return board(**keyword_arguments(board, dict(self.config.properties), lambda kind, id: None))
+
+    def _make_log(self) -> Log:
+        log = self.config.log
+        categories = parse_categories(log.items)
+        return Log.to_file(categories, str(log.file)) if log.file else Log(categories, sys.stderr)
+
+    def _build(self) -> None:
+        self.loop.start()
+        self._closers.append(self.loop.stop)
+        with self.machine.lock:
+            self._make_backends()
+        icount = self.config.icount
+        environment = Environment(
+            engine=lambda ram, space: make_engine(self.config.accels, DEFAULT_ISA, ram, space),
+            backends=self._backends,
+            on_power=self._on_power,
+            log=self.log,
+            clock_source=None if icount is None else lambda: self._icount_now[0],
+        )
+        self.machine.construct(self.config, environment)
+        machine = self.machine
+        if icount is None:
+            self.runner = ThreadRunner(machine.vcpus, machine.lock, machine.clock)
+        else:
+            shift = 3 if icount.shift is None else icount.shift
+            self.runner = IcountRunner(
+                machine.vcpus, machine.lock, machine.clock, self._icount_now, shift, sleep=icount.sleep
+            )
+        self.runner.flush_code = machine.engine.flush_code
+        self.runner.on_crash = self._on_crash
+        self._closers.append(machine.clock.close)
+        self._closers.append(machine.wall_clock.close)
+        self._closers.append(self.runner.close)
+
+    def _make_backends(self) -> None:
+        config = self.config
+        for wanted in config.objects:
+            found = find_type(wanted.type_name)
+            if found is None:
+                raise ConfigError(f"-object: invalid object type: {wanted.type_name}")
+            made = found(**keyword_arguments(found, dict(wanted.properties), self._backends.resolve))
+            complete = getattr(made, "complete", None)
+            if complete is not None:
+                complete()
+            self._backends.objects[wanted.id] = made
+        for chardev in config.chardevs:
+            self._add_chardev(chardev)
+        if SERIAL_ID in config.serials:
+            local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
+            self.serial.connect(local)
+            self._backends.chardevs[SERIAL_ID] = local
+        pool = IoPool() if config.drives else None
+        if pool is not None:
+            self._closers.append(pool.close)
+        for drive in config.drives:
+            self._add_drive(drive, pool)
+
+    def _add_chardev(self, wanted: ChardevConfig) -> None:
+        chardevs = self._backends.chardevs
+        if wanted.id in chardevs:
+            raise ConfigError(f"-chardev: duplicate id '{wanted.id}'")
+        chardev = open_chardev(wanted.backend, wanted.id, self.loop, wanted.properties)
+        self._closers.append(lambda: self._close_backend(chardev.close))
+        if wanted.mux:
+            actions = self._mux_actions or MuxActions(quit=self.quit)
+            mux = MuxChardev(wanted.id, self.loop, chardev, actions, escape=self.config.echr)
+            self._closers.append(lambda: self._close_backend(mux.close))
+            chardevs[wanted.id] = mux
+        else:
+            chardevs[wanted.id] = chardev
+
+    def _add_drive(self, wanted: DriveConfig, pool: IoPool | None) -> None:
+        assert pool is not None
+        if wanted.id in self._backends.drives:
+            raise ConfigError(f"-drive: duplicate id '{wanted.id}'")
+        if wanted.file is None:
+            raise ConfigError(f"-drive {wanted.id}: file= is missing")
+        node = open_image(
+            str(wanted.file),
+            read_only=wanted.read_only,
+            snapshot=wanted.snapshot,
+            cache=CacheMode(wanted.cache),
+            discard=wanted.discard,
+        )
+        drive = Drive(wanted.id, node, self.loop, pool)
+        self._closers.append(lambda: self._close_backend(drive.close))
+        self._backends.drives[wanted.id] = drive
+
+    def _close_backend(self, close: Callable[[], None]) -> None:
+        with self.machine.lock:
+            close()
+
+    # -- life
+
+    def start(self) -> None:
+        """Let the guest run, or go on."""
+        with self.machine.lock:
+            self.machine.run_state = RunState.RUNNING
+        self.runner.resume()
+
+    def stop(self) -> None:
+        """Pause the guest."""
+        self.runner.pause()
+        self.machine.run_state = RunState.PAUSED
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        running = self.runner.running
+        self.runner.pause()
+        with self.machine.lock:
+            self.machine.reset()
+        if running:
+            self.runner.resume()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the machine to end: its guest powered off, or `quit`. False after `timeout` seconds."""
+        ended = self._ended.wait(timeout)
+        if self._crash is not None:
+            raise self._crash
+        return ended
+
+    def run(self, until: str | None = None, *, timeout: float | None = None) -> str:
+        """Start, and wait for the text `until` on the serial port, or for the end; returns the output."""
+        self.start()
+        if until is not None:
+            return self.serial.expect(until, timeout=timeout or 1e9)
+        self.wait(timeout)
+        return self.serial.text
+
+    def quit(self) -> None:
+        """End the machine. From any thread; returns at once."""
+        self._end()
+
+    def _end(self) -> None:
+        self._ended.set()
+        self.serial.end()
+        self.on_end()
+
+    def close(self) -> None:
+        """End the machine and give everything back to the host."""
+        self._end()
+        self._release()
+
+    def _release(self) -> None:
+        closers, self._closers = self._closers, []
+        for close in reversed(closers):
+            close()
+
+    def __enter__(self) -> Vm:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- what the guest asks for
+
+    def _on_power(self, power: Power) -> None:
+        """On a vCPU's or device's thread, with the lock held: it is seen to on the main loop."""
+        for vcpu in self.machine.vcpus:
+            vcpu.kick(leave=True)
+        self.loop.post(lambda: self._see_to(power))
+
+    def _see_to(self, power: Power) -> None:
+        if self._ended.is_set():
+            return
+        if power.action is PowerAction.RESET and self.config.on_reboot is RebootAction.RESET:
+            self.reset()
+            return
+        self.runner.pause()
+        self.exit_status = power.status
+        self.machine.run_state = RunState.SHUTDOWN
+        if power.action is PowerAction.SHUTDOWN and self.config.on_shutdown is ShutdownAction.PAUSE:
+            return
+        self._end()
+
+    def _on_crash(self, error: BaseException) -> None:
+        self._crash = error
+        self.machine.run_state = RunState.INTERNAL_ERROR
+        self._end()
+
+    # -- memory and registers
+
+    def read_memory(self, gpa: int, size: int) -> bytes:
+        """Guest-physical memory, devices included. Raises `ValueError` where nothing answers."""
+        with self.machine.lock:
+            data, result = self.machine.memory.read_bytes(gpa, size)
+        if result is not MemTxResult.OK:
+            raise ValueError(f"no memory answers for {size} bytes at {gpa:#x}")
+        return data
+
+    def write_memory(self, gpa: int, data: bytes) -> None:
+        """Write guest-physical memory; ROM too, as a debugger does. Raises `ValueError` where nothing answers."""
+        with self.machine.lock:
+            result = self.machine.memory.write_rom(gpa, data)
+        if result is not MemTxResult.OK:
+            raise ValueError(f"no memory answers for {len(data)} bytes at {gpa:#x}")
+
+    @property
+    def cpus(self) -> Sequence[RegisterView]:
+        """The vCPUs' registers; meaningful while the machine is stopped."""
+        return [RegisterView(vcpu) for vcpu in self.machine.vcpus if isinstance(vcpu, RiscvVcpu)]
+
+
+class RegisterView:
+    """Registers of one hart, by name: `cpu["a0"]`, `cpu["pc"]`, `cpu["mstatus"]`."""
+
+    def __init__(self, vcpu: RiscvVcpu) -> None:
+        self._vcpu = vcpu
+
+    def _place(self, name: str) -> tuple[Any, int | str]:
+        from ratite.isa.riscv.state import ABI_NAMES, FLOAT_NAMES
+
+        hart = self._vcpu.state
+        if name in ABI_NAMES:
+            return hart.x, ABI_NAMES.index(name)
+        if name in FLOAT_NAMES:
+            return hart.f, FLOAT_NAMES.index(name)
+        if name[:1] in "xf" and name[1:].isdigit() and int(name[1:]) < 32:
+            return (hart.x if name[0] == "x" else hart.f), int(name[1:])
+        if name == "fp":
+            return hart.x, 8
+        return hart, name
+
+    def __getitem__(self, name: str) -> int:
+        """A register's value. Raises `KeyError`."""
+        from ratite.isa.riscv.csr import CSR_NUMBER, csr_read
+
+        place, key = self._place(name)
+        if isinstance(key, int):
+            return int(place[key])
+        if key == "pc":
+            return int(place.pc)
+        return int(csr_read(self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key])))
+
+    def __setitem__(self, name: str, value: int) -> None:
+        """Set a register. Raises `KeyError`."""
+        from ratite.isa.riscv.csr import CSR_NUMBER, csr_write
+
+        place, key = self._place(name)
+        if isinstance(key, int):
+            if place is not self._vcpu.state.x or key:
+                place[key] = u64(value)
+        elif key == "pc":
+            place.pc = u64(value)
+        else:
+            csr_write(self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key]), u64(value))
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def _drive(index: int, drive: str | Path | DriveConfig) -> DriveConfig:
+    return drive if isinstance(drive, DriveConfig) else DriveConfig(f"drive{index}", Path(drive))
+

@@ -1,0 +1,253 @@
+"""A bare hart with RAM on each executor: the same code from the same state, and the complete state after it.
+
+Memory map: 1 MiB of RAM at 0, a 64 KiB ROM at `ROM`, a device at `DEVICE`; everything else answers with a bus error.
+At `HANDLER`, where mtvec points after a reset, lies a jump to itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from ratite.accel.jit.engine import JitMachine
+from ratite.accel.jit.targets.riscv import TARGET
+from ratite.accel.reference import ReferenceCpu
+from ratite.cpu.exits import Exit
+from ratite.cpu.physmap import PhysMapPublisher
+from ratite.isa.riscv import Hart, target
+from ratite.isa.riscv.fpu import fs_state
+from ratite.isa.riscv.state import (
+    ADUE,
+    EXTENSION_BIT,
+    EXTENSIONS,
+    FS,
+    MACHINE,
+    PBMTE,
+    STCE,
+)
+from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
+from ratite.native import Array, Field, i64, u32, u64
+
+EXECUTORS = ("reference", "tier0")
+
+RAM_SIZE = 1 << 20
+HANDLER, CODE = 0x100, 0x1000
+DEVICE, DEVICE_SIZE = 0x1000_0000, 0x1000
+ROM, ROM_SIZE = 0x2000_0000, 0x1_0000
+JUMP_TO_SELF = (0x6F).to_bytes(4, "little")
+
+Snapshot = dict[str, int]
+
+_HOST_ONLY = frozenset(
+    "next_pc budget instret_base kick mode mmu_index fetch_index exit_reason exception_pending exception_cause "
+    "exception_value resync current_block block_limit flush_request tlb_base jump_cache machine phys_map index "
+    "reservation_address time_base time_stopped icount_shift icount_bias mmio_address mmio_value mmio_size mmio_write "
+    "mmio_serial mmio_count mmio_next mmio_failed tlb_flushes tlb_fills lookups host_rm fs_dirty mstatus".split()
+)
+_HOST_ARRAYS = frozenset(("mmio_log", "fetch_buffer", "scratch"))
+
+
+class Cpu(Protocol):
+    """What an accelerator offers for one vCPU."""
+
+    def run(self) -> int:
+        """Enter the guest until it exits."""
+
+    def mmio_done(self, value: int, *, failed: bool) -> None:
+        """Complete a device access."""
+
+    def kick(self, *, leave: bool) -> None:
+        """Interrupt `run`."""
+
+    def flush(self) -> None:
+        """Drop cached translations."""
+
+    def set_budget(self, instructions: int) -> None:
+        """Bound the next `run`."""
+
+
+class EchoDevice:
+    """Notes each access; a read answers with a number made of where and how wide it is."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, int, int, int]] = []
+
+    def read(self, offset: int, size: int) -> int:
+        """The offset in every byte, plus the byte's index."""
+        value = int.from_bytes(bytes((offset + index) & 0xFF for index in range(size)), "little")
+        self.log.append(("read", offset, size, value))
+        return value
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """Nothing but the note."""
+        self.log.append(("write", offset, size, value))
+
+
+class Executor:
+    """A hart, its memory, and what runs it."""
+
+    def __init__(self, name: str, attach: Callable[[Hart, RamList, AddressSpace], Cpu]) -> None:
+        self.name = name
+        self.device = EchoDevice()
+        self.ram_list = RamList()
+        system = MemoryRegion.container("system", 1 << 64)
+        self.ram = self.ram_list.alloc("ram", RAM_SIZE)
+        self.rom = self.ram_list.alloc("rom", ROM_SIZE)
+        system.add_subregion(0, MemoryRegion.ram("ram", self.ram))
+        system.add_subregion(ROM, MemoryRegion.rom("rom", self.rom))
+        system.add_subregion(DEVICE, MemoryRegion.io("echo", DEVICE_SIZE, self.device))
+        self.space = AddressSpace(system, "memory")
+        self.hart = Hart.allocate()
+        self.cpu = attach(self.hart, self.ram_list, self.space)
+        self._power_on()
+        self._at_reset = ctypes.string_at(self.hart.address, Hart.SIZE)
+
+    def _power_on(self) -> None:
+        hart = self.hart
+        hart.privilege = u32(MACHINE)
+        hart.extensions = u64((1 << len(EXTENSIONS)) - 1)
+        hart.misa = u64(2 << 62 | sum(1 << ord(letter) - ord("a") for letter in "imafdcsu"))
+        hart.menvcfg = u64(ADUE | PBMTE | STCE)
+        hart.mstatus = u64(FS)
+        hart.mtvec = u64(HANDLER)
+        hart.stimecmp = ~u64(0)
+        hart.pc = u64(CODE)
+        hart.time_stopped = i64(1000)
+        hart.icount_shift = i64(-1)
+        hart.set_mode()
+
+    def reset(self) -> None:
+        """Registers as at power-on with FP and every extension on, in machine mode; RAM of zeros but the handler."""
+        ctypes.memmove(self.hart.address, self._at_reset, Hart.SIZE)
+        ctypes.memset(self.ram.host, 0, RAM_SIZE)
+        self.ram_list.mark_written(self.ram.offset, RAM_SIZE)
+        self.ram.write(HANDLER, JUMP_TO_SELF)
+        self.device.log.clear()
+        self.cpu.flush()
+
+    def load(self, address: int, data: bytes) -> None:
+        """Put bytes into RAM (or the ROM) at a guest-physical address."""
+        if address >= ROM:
+            self.rom.write(address - ROM, data)
+        else:
+            self.ram.write(address, data)
+
+    def read(self, address: int, size: int) -> int:
+        """A little-endian number from RAM."""
+        return int.from_bytes(self.ram.read(address, size), "little")
+
+    def run(self, instructions: int) -> int:
+        """Retire exactly so many instructions, answering device accesses; less only for an exit that is not one of
+        those. Returns the last exit reason, `Exit.BUDGET` in the usual case."""
+        hart, cpu = self.hart, self.cpu
+        cpu.set_budget(instructions)
+        reason = self._run()
+        if reason == Exit.BUDGET and hart.budget > 0:  # the next block has more instructions than are left
+            self._limit(1)
+            reason = self._run()
+            self._limit(0)
+        return reason
+
+    def _limit(self, instructions: int) -> None:
+        self.hart.block_limit = u32(instructions)
+        self.hart.set_mode()
+
+    def _run(self) -> int:
+        while True:
+            reason = self.cpu.run()
+            if reason == Exit.MMIO:
+                self._access()
+            elif reason == Exit.CODE_FULL and isinstance(self.machine, JitMachine):
+                self.machine.flush_code()
+            else:
+                return reason
+
+    machine: object = None
+
+    def _access(self) -> None:
+        hart = self.hart
+        address, size = int(hart.mmio_address), int(hart.mmio_size)
+        if hart.mmio_write:
+            value, result = 0, self.space.write(address, size, int(hart.mmio_value))
+        else:
+            value, result = self.space.read(address, size)
+        self.cpu.mmio_done(value, failed=result is not MemTxResult.OK)
+
+    # -- whole state
+
+    def snapshot(self) -> Snapshot:
+        """Everything that a guest could tell, by name; device accesses and RAM are apart."""
+        hart = self.hart
+        state: Snapshot = {}
+        for name, member in Hart.MEMBERS.items():
+            if isinstance(member, Field) and name not in _HOST_ONLY:
+                state[name] = int(getattr(hart, name))
+            elif isinstance(member, Array) and name not in _HOST_ARRAYS:
+                values = getattr(hart, name)
+                length = 32 if name == "x" else len(values)  # not the slot that swallows writes to x0
+                state.update((f"{name}{index}", int(values[index])) for index in range(length))
+        state["fflags"] = int(hart.fp.flags) & 31
+        state["mstatus"] = int(fs_state(hart))
+        state["retired"] = int(hart.retired())
+        if hart.reservation_valid:
+            state["reservation"] = int(hart.reservation_address) - self.ram.host
+        else:
+            del state["reservation_value"]
+        return state
+
+    def set(self, values: Mapping[str, int]) -> None:
+        """Set state by the names of `snapshot`."""
+        hart = self.hart
+        for name, value in values.items():
+            member = Hart.MEMBERS.get(name)
+            if isinstance(member, Field):
+                setattr(hart, name, member.kind(value))
+            elif name == "fflags":
+                hart.fp.flags = u32(value)
+            else:
+                array = name.rstrip("0123456789")
+                view = getattr(hart, array)
+                view[int(name[len(array) :])] = value & ((1 << 64) - 1)
+        hart.set_mode()
+
+
+def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
+    machine = JitMachine("riscv", ram, space, buffer_size=32 << 20)
+    return machine.attach(hart)
+
+
+def _attach_reference(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
+    cpu = ReferenceCpu(
+        TARGET,
+        hart,
+        ram,
+        space,
+        extension_bit=EXTENSION_BIT,
+        enabled=target.enabled_extensions,
+        illegal=target.illegal_instruction,
+    )
+    publisher = PhysMapPublisher(space, lambda address: setattr(hart, "phys_map", u64(address)))
+    hart.phys_map = u64(publisher.address)
+    return cpu
+
+
+_ATTACH = {"reference": _attach_reference, "tier0": _attach_tier0}
+
+
+@functools.cache
+def executor(name: str) -> Executor:
+    """The executor of that name; one per process, reset by whoever uses it."""
+    made = Executor(name, _ATTACH[name])
+    made.machine = getattr(made.cpu, "machine", None)
+    return made
+
+
+def difference(before: Snapshot, after: Snapshot) -> dict[str, tuple[int | None, int | None]]:
+    """What two snapshots disagree about."""
+    return {
+        name: (before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    }
