@@ -48,6 +48,12 @@ def answer(wanted: Wanted) -> str:
             return f"Available display backend types:\n{Display.NONE.value}\n"
         case Topic.LOG:
             return log_help()
+        case Topic.MACHINES:
+            return _machines()
+        case Topic.CPUS:
+            return _cpus(wanted.name)
+        case Topic.ACCELS:
+            return _accelerators()
     raise ConfigError(f"there is no list of {wanted.topic.value}")
 
 
@@ -110,3 +116,24 @@ def _chardevs(name: str | None) -> str:
     if name is None:
         return _listing("Available chardev backend types:", classes)
     return _properties(name, classes, "-chardev")
+
+
+def _machines() -> str:
+    from ratite.machines.machine import machine_types
+
+    lines = [f"{name:<20} {cls.description}" for name, cls in machine_types("riscv64").items()]
+    return "\n".join(["Supported machines are:", *lines]) + "\n"
+
+
+def _cpus(name: str | None) -> str:
+    from ratite.cpu.riscv import MODELS
+
+    if name is None:
+        return "".join(f"{model}\n" for model in MODELS)
+    return _properties(name, dict(MODELS), "-cpu")
+
+
+def _accelerators() -> str:
+    from ratite.accel.registry import NAMES
+
+    return "".join(["Accelerators supported by ratite:\n", *(f"{name}\n" for name in NAMES)])

@@ -54,16 +54,17 @@ class MachineLock:
         """Give the lock up entirely for a while, however often the calling thread has it, to wait
         for a thread that may need it.
         """
-        depth, self._depth = (self._depth, 0) if self.held else (0, self._depth)
-        if depth:
-            self._owner = 0
-            self._lock.release()
+        if not self.held:
+            yield  # another thread's depth is not ours to touch
+            return
+        depth, self._depth = self._depth, 0
+        self._owner = 0
+        self._lock.release()
         try:
             yield
         finally:
-            if depth:
-                self.acquire()
-                self._depth = depth
+            self.acquire()
+            self._depth = depth
 
     def __enter__(self) -> MachineLock:
         self.acquire()

@@ -80,12 +80,12 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
     found = find_range(cpu, gpa)
     if found != 0:
         place = PhysRange.at(found)
-        if place.host != 0 and place.start <= gpa_page and place.end - gpa_page >= OFFSET_MASK:
-            inside = gpa_page - place.start
+        if place.host != 0:
+            inside = gpa_page - place.start  # wraps if the range begins within the page
             ram = place.ram + inside
             readonly = place.flags & RANGE_READONLY != 0
             entry.addend = place.host + inside - page
-        else:
+        if place.host == 0 or place.start > gpa_page or place.end < (gpa_page | OFFSET_MASK):
             low_bits |= SLOW
     else:
         low_bits |= SLOW
@@ -176,7 +176,7 @@ def load_in_page(cpu: CpuState, gva: u64, size: u32) -> u64:
         return load_host(entry.addend + gva, size)
     gpa = TlbSide.at(side_at(cpu, cpu.mmu_index, gva)).gpa | gva & OFFSET_MASK
     host = cpu.physical(gpa)
-    if host != 0 and TlbSide.at(side_at(cpu, cpu.mmu_index, gva)).ram != NO_PAGE:
+    if host != 0 and cpu.physical(gpa + u64(size) - 1) == host + u64(size) - 1:
         return load_host(host, size)
     return mmio(cpu, gva, gpa, size, u64(0), False)
 
@@ -216,7 +216,8 @@ def store_in_page(cpu: CpuState, gva: u64, value: u64, size: u32) -> None:
     if tag & SLOW != 0:
         host = cpu.physical(gpa)
         found = find_range(cpu, gpa)
-        if host == 0 or side.ram == NO_PAGE or PhysRange.at(found).flags & RANGE_READONLY != 0:
+        whole = host != 0 and cpu.physical(gpa + u64(size) - 1) == host + u64(size) - 1
+        if not whole or PhysRange.at(found).flags & RANGE_READONLY != 0:
             mmio(cpu, gva, gpa, size, value, True)
             return
         note_store(cpu, gva, u64(size))
@@ -256,7 +257,7 @@ def pointer_slow(cpu: CpuState, gva: u64, size: u32, access: u32) -> u64:
     gpa = side.gpa | gva & OFFSET_MASK
     host = cpu.physical(gpa)
     found = find_range(cpu, gpa)
-    if host == 0 or side.ram == NO_PAGE:
+    if host == 0:
         access_fault(cpu, gva, access)
     if access & WRITE != 0:
         if PhysRange.at(found).flags & RANGE_READONLY != 0:

@@ -24,8 +24,8 @@ from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
 from ratite.machines.boot import Blob
 from ratite.machines.config import DeviceConfig, MachineConfig
-from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
-from ratite.qom import Object, find_type, keyword_arguments, reset_tree
+from ratite.memory import AddressSpace, Gpa, MemoryRegion, RamList
+from ratite.qom import Container, Object, find_type, keyword_arguments, reset_tree
 
 
 class Engine(Protocol):
@@ -85,12 +85,6 @@ class Environment:
     on_sooner: Callable[[], None] | None = None
     wall_ns: Callable[[], int] | None = None
     firmware: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Container(Object):
-    """A place in the tree without a meaning of its own."""
-
-    type_name = "container"
 
 
 class Machine(Object):
@@ -235,8 +229,9 @@ class Machine(Object):
         """Back to power-on. No vCPU executes, the lock is held."""
         reset_tree(self)
         for blob in self.blobs:
-            result = self.memory.write_rom(blob.address, blob.data)
-            if result is not MemTxResult.OK:
+            self.memory.write_rom(Gpa(blob.address), blob.data)
+            ends = (blob.address, max(blob.address, blob.end - 1))
+            if any(self.memory.lookup(Gpa(end)) is None for end in ends):
                 raise ConfigError(
                     f"{blob.name}: {len(blob.data)} bytes at {blob.address:#x} do not fit into the machine's memory"
                 )

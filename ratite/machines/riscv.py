@@ -14,10 +14,10 @@ from ratite.isa.riscv.state import SUPERVISOR, TIMEBASE_HZ
 from ratite.machines.boot import Blob, Loaded, check_cpio, load_firmware, load_kernel, read_file
 from ratite.machines.config import DeviceConfig, DriveConfig, FwCfgConfig, MachineConfig
 from ratite.machines.fdt import Fdt, Node, patched
-from ratite.machines.machine import Container, Machine
+from ratite.machines.machine import Machine
 from ratite.machines.riscv_sbi import Sbi
 from ratite.native import u64
-from ratite.qom import keyword_arguments
+from ratite.qom import Container, keyword_arguments
 
 KERNEL_ALIGN = 2 * MiB
 FDT_LIMIT = 3 * GiB
@@ -183,7 +183,7 @@ class RiscvMachine(Machine):
 
     def _firmware(self, dram: int) -> Loaded | None:
         """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI."""
-        bios = self.config.boot.bios or "default"
+        bios = self.config.boot.bios or self.default_firmware()
         if bios == "none" or bios == "default" and self.flash_boot is not None and not self.config.boot.kernel:
             return None
         if bios in ("default", "builtin"):
@@ -199,6 +199,10 @@ class RiscvMachine(Machine):
         self._check_fit("-bios", path, loaded, dram, self.memory_size)
         self.blobs += loaded.blobs
         return loaded
+
+    def default_firmware(self) -> str:
+        """What -bios is where it is not given."""
+        return "default"
 
     def _named_firmware(self, name: str) -> Path:
         path = Path(name)

@@ -94,7 +94,8 @@ class LoadedObject:
 
     def __init__(self, code: bytes) -> None:
         machine = target_machine(2)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        # All sections in one mapping: relocations between them span 32 bits.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 

@@ -39,3 +39,40 @@ def test_it_keeps_other_threads_out_until_released() -> None:
 def test_releasing_without_having_it_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         MachineLock().release()
+
+
+def test_it_can_be_given_up_entirely_for_a_while() -> None:
+    lock = MachineLock()
+
+    def other() -> None:
+        with lock:
+            pass
+
+    with lock, lock:
+        with lock.unlocked():
+            assert not lock.held
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join(5)
+            assert not thread.is_alive()
+        assert lock.held
+    assert not lock.held
+
+
+def test_giving_up_a_lock_that_another_thread_has_changes_nothing() -> None:
+    lock = MachineLock()
+    lock.acquire()
+
+    def other() -> None:
+        with lock.unlocked():
+            lock_free.wait(5)
+
+    lock_free = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    lock.release()
+    lock_free.set()
+    thread.join(5)
+    with lock:
+        assert lock.held
+    assert not lock.held

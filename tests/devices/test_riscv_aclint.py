@@ -108,10 +108,14 @@ def test_mtime_wraps_at_64_bits(mtimer: AclintMtimer, clock: FakeClock) -> None:
     assert mtimer.read(MTIME, 8) == 0
 
 
-def test_reset_starts_the_counter_again(mtimer: AclintMtimer, clock: FakeClock) -> None:
+def test_reset_starts_the_counter_again_and_drives_the_harts_anew(
+    mtimer: AclintMtimer, clock: FakeClock, harts: list[Any]
+) -> None:
     clock.advance(12_345_600)
+    harts[0].mip = 0
     mtimer.reset()
     assert mtimer.read(MTIME, 8) == 0
+    assert harts[0].mip & MTIP
 
 
 def test_saved_state_brings_the_timer_back(

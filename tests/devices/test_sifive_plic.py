@@ -161,6 +161,12 @@ def test_reset_keeps_what_the_sources_drive(plic: SifivePlic, harts: list[Any]) 
     assert harts[0].mip == SEIP
 
 
+def test_reset_drives_the_harts_anew(plic: SifivePlic, harts: list[Any]) -> None:
+    harts[0].mip = harts[1].mip = MEIP | SEIP
+    plic.reset()
+    assert [hart.mip for hart in harts] == [0, 0]
+
+
 def test_saved_state_drives_the_outputs_again(plic: SifivePlic, harts: list[Any]) -> None:
     ready(plic, S0, 10)
     plic.input(10)(True)

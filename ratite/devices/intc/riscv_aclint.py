@@ -71,7 +71,6 @@ class AclintMtimer(Device):
         self._told_offset = 0
         self._levels: list[bool | None] = [None] * num_harts
         self._timers = [clock.timer(self._expiry(hart)) for hart in range(num_harts)]
-        self.on_offset: Callable[[int], None] | None = None  # told when mtime leaves the clock
         super().__init__()
 
     @property
@@ -117,7 +116,6 @@ class AclintMtimer(Device):
         if base == self.time_base & ~7 and self.time_base <= offset:
             now = self.mtime
             self.offset = (self.offset + ((now & ~lanes) | value) - now) & _MASK64
-            self._tell_offset()
             self.update_wires()
             return
         hart = (base - self.timecmp_base) >> 3
@@ -142,16 +140,13 @@ class AclintMtimer(Device):
         super().reset_enter()
         ticks = self.clock.now_ns() * self.timebase_freq // _SECOND_NS
         self.offset = -ticks & _MASK64
-        self._tell_offset()
+        self._levels = [
+            None
+        ] * self.num_harts  # harts forget their inputs at reset: drive them anew
 
     def loaded(self) -> None:
-        """Pass the restored offset on."""
-        super().loaded()
-        self._tell_offset()
-
-    def _tell_offset(self) -> None:
-        if self.on_offset is not None:
-            self.on_offset(self.offset)
+        """Drive the inputs of the harts anew."""
+        self._levels = [None] * self.num_harts
 
     def fdt(self, node: FdtNode) -> None:
         """Describe the device."""

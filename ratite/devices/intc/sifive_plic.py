@@ -73,7 +73,7 @@ class SifivePlic(Device):
         self.contexts = [
             (hart, mode) for hart, modes in enumerate(hart_config.split(",")) for mode in modes
         ]
-        self._outputs = [False] * len(self.contexts)
+        self._outputs: list[bool | None] = [None] * len(self.contexts)
         self._sources_mask = (1 << num_sources) - 2
         super().__init__()
 
@@ -113,7 +113,12 @@ class SifivePlic(Device):
     def reset_exit(self) -> None:
         """Sources that are high are requests anew."""
         self.pending = self.levels
+        self._outputs = [None] * len(self.contexts)  # harts forget their inputs at reset
         super().reset_exit()
+
+    def loaded(self) -> None:
+        """Drive the inputs of the harts anew."""
+        self._outputs = [None] * len(self.contexts)
 
     def fdt(self, node: FdtNode) -> None:
         """Describe the device."""
