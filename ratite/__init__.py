@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from ratite.vm import ExpectTimeout, RegisterView, Serial, Vm
 
 __version__ = VERSION
-__all__ = ["ConfigError", "ExpectTimeout", "HostError", "RatiteError", "RegisterView", "Serial", "Vm", "__version__"]
+__all__ = [
+    "ConfigError",
+    "ExpectTimeout",
+    "HostError",
+    "RatiteError",
+    "RegisterView",
+    "Serial",
+    "Vm",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

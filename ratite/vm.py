@@ -1,12 +1,12 @@
 """A virtual machine, from Python: the API that the command line itself is built on.
 
-    import ratite
+import ratite
 
-    with ratite.Vm(kernel="vmlinuz", initrd="initrd.cpio", append="console=ttyS0", memory="512M") as vm:
-        vm.start()
-        vm.serial.expect("~ # ", timeout=60)
-        vm.serial.send("uname -m\\n")
-        print(vm.serial.expect("riscv64"))
+with ratite.Vm(kernel="vmlinuz", initrd="initrd.cpio", append="console=ttyS0", memory="512M") as vm:
+    vm.start()
+    vm.serial.expect("~ # ", timeout=60)
+    vm.serial.send("uname -m\\n")
+    print(vm.serial.expect("riscv64"))
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ratite.machines.config import (
     SmpConfig,
 )
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
-from ratite.memory import MemTxResult
+from ratite.memory import Gpa, MemTxResult
 from ratite.native import u64
 from ratite.qom import find_type, keyword_arguments
 
@@ -97,8 +97,8 @@ class Serial:
         self._input.feed(text.encode())
 
     def expect(self, pattern: str, *, timeout: float = 30.0, regex: bool = False) -> str:
-        """Wait until `pattern` appears after what earlier calls consumed; returns the output up to its end. Raises
-        `ExpectTimeout` after `timeout` seconds, or when the machine ends first."""
+        """Wait until `pattern` appears after what earlier calls consumed; returns the output up to
+        its end. Raises `ExpectTimeout` after `timeout` seconds, or when the machine ends first."""
         compiled = re.compile(pattern if regex else re.escape(pattern))
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -156,8 +156,9 @@ class Vm:
         config: MachineConfig | None = None,
         mux_actions: MuxActions | None = None,
     ) -> None:
-        """Build the machine; it does not run yet. Either give `config`, whole, or the usual options. With `serial` the
-        first serial port is `vm.serial`. Raises `ConfigError` or `HostError`."""
+        """Build the machine; it does not run yet. Either give `config`, whole, or the usual
+        options. With `serial` the first serial port is `vm.serial`. Raises `ConfigError` or
+        `HostError`."""
         if config is None:
             size = parse_size(memory, default_suffix="M") if isinstance(memory, str) else memory
             config = MachineConfig(
@@ -199,8 +200,12 @@ class Vm:
         boards = machine_types(DEFAULT_ISA)
         board = boards.get(name)
         if board is None:
-            raise ConfigError(f"-machine: unsupported machine type '{name}'; `-machine help` lists them")
-        return board(**keyword_arguments(board, dict(self.config.properties), lambda kind, id: None))
+            raise ConfigError(
+                f"-machine: unsupported machine type '{name}'; `-machine help` lists them"
+            )
+        return board(
+            **keyword_arguments(board, dict(self.config.properties), lambda kind, id: None)
+        )
 
     def _make_log(self) -> Log:
         log = self.config.log
@@ -227,7 +232,12 @@ class Vm:
         else:
             shift = 3 if icount.shift is None else icount.shift
             self.runner = IcountRunner(
-                machine.vcpus, machine.lock, machine.clock, self._icount_now, shift, sleep=icount.sleep
+                machine.vcpus,
+                machine.lock,
+                machine.clock,
+                self._icount_now,
+                shift,
+                sleep=icount.sleep,
             )
         self.runner.flush_code = machine.engine.flush_code
         self.runner.on_crash = self._on_crash
@@ -241,7 +251,9 @@ class Vm:
             found = find_type(wanted.type_name)
             if found is None:
                 raise ConfigError(f"-object: invalid object type: {wanted.type_name}")
-            made = found(**keyword_arguments(found, dict(wanted.properties), self._backends.resolve))
+            made = found(
+                **keyword_arguments(found, dict(wanted.properties), self._backends.resolve)
+            )
             complete = getattr(made, "complete", None)
             if complete is not None:
                 complete()
@@ -316,14 +328,18 @@ class Vm:
             self.runner.resume()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the machine to end: its guest powered off, or `quit`. False after `timeout` seconds."""
+        """Wait for the machine to end: its guest powered off, or `quit`. False after `timeout`
+        seconds.
+        """
         ended = self._ended.wait(timeout)
         if self._crash is not None:
             raise self._crash
         return ended
 
     def run(self, until: str | None = None, *, timeout: float | None = None) -> str:
-        """Start, and wait for the text `until` on the serial port, or for the end; returns the output."""
+        """Start, and wait for the text `until` on the serial port, or for the end; returns the
+        output.
+        """
         self.start()
         if until is not None:
             return self.serial.expect(until, timeout=timeout or 1e9)
@@ -353,7 +369,10 @@ class Vm:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -388,15 +407,17 @@ class Vm:
     def read_memory(self, gpa: int, size: int) -> bytes:
         """Guest-physical memory, devices included. Raises `ValueError` where nothing answers."""
         with self.machine.lock:
-            data, result = self.machine.memory.read_bytes(gpa, size)
+            data, result = self.machine.memory.read_bytes(Gpa(gpa), size)
         if result is not MemTxResult.OK:
             raise ValueError(f"no memory answers for {size} bytes at {gpa:#x}")
         return data
 
     def write_memory(self, gpa: int, data: bytes) -> None:
-        """Write guest-physical memory; ROM too, as a debugger does. Raises `ValueError` where nothing answers."""
+        """Write guest-physical memory; ROM too, as a debugger does. Raises `ValueError` where
+        nothing answers.
+        """
         with self.machine.lock:
-            result = self.machine.memory.write_rom(gpa, data)
+            result = self.machine.memory.write_rom(Gpa(gpa), data)
         if result is not MemTxResult.OK:
             raise ValueError(f"no memory answers for {len(data)} bytes at {gpa:#x}")
 
@@ -448,7 +469,9 @@ class RegisterView:
         elif key == "pc":
             place.pc = u64(value)
         else:
-            csr_write(self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key]), u64(value))
+            csr_write(
+                self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key]), u64(value)
+            )
 
 
 def _path(value: str | Path | None) -> Path | None:
@@ -457,4 +480,3 @@ def _path(value: str | Path | None) -> Path | None:
 
 def _drive(index: int, drive: str | Path | DriveConfig) -> DriveConfig:
     return drive if isinstance(drive, DriveConfig) else DriveConfig(f"drive{index}", Path(drive))
-

@@ -1,8 +1,8 @@
-"""The reference executor: instruction semantics as CPython runs them. Slow, and the definition that generated code is
-held against; breakpoints and coverage work in it.
+"""The reference executor: instruction semantics as CPython runs them. Slow, and the definition that
+generated code is held against; breakpoints and coverage work in it.
 
-It keeps the same contract as the JIT (`ratite.accel.jit.engine`) on the same CPU state. It has no softmmu TLB: every
-access is translated.
+It keeps the same contract as the JIT (`ratite.accel.jit.engine`) on the same CPU state. It has no
+softmmu TLB: every access is translated.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class ReferenceBus:
     def load(self, gva: int, size: int) -> int:
         """Load; a load across pages is made byte by byte."""
         if gva % PAGE + size > PAGE:
-            return sum(self.load(gva + offset & u64.MASK, 1) << 8 * offset for offset in range(size))
+            return sum(
+                self.load(gva + offset & u64.MASK, 1) << 8 * offset for offset in range(size)
+            )
         gpa, host, _ = self._place(gva, size, READ)
         if host:
             return int.from_bytes(ctypes.string_at(host, size), "little")
@@ -88,7 +90,7 @@ class ReferenceBus:
     def pointer(self, gva: int, size: int, access: int) -> int:
         """Host address for an atomic access; only RAM takes one."""
         gpa, host, place = self._place(gva, size, access)
-        if place is None or access & WRITE and place.flags & RANGE_READONLY:
+        if place is None or (access & WRITE and place.flags & RANGE_READONLY):
             self._access_fault(self._cpu.state, u64(gva), u32(access))
         assert place is not None
         if access & WRITE:
@@ -255,5 +257,3 @@ def call_insn(insn: Insn, state: CpuState, operands: Mapping[str, int]) -> None:
     """Run an instruction's semantics in CPython."""
     typed = {operand.name: operand.kind.kind(operands[operand.name]) for operand in insn.operands}
     insn.function(state, **typed, **insn.constants)
-
-

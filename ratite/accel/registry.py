@@ -13,7 +13,10 @@ from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.native import u64
 
-NAMES = {"tcg": "generated code (threaded interpreter)", "reference": "the definition, in CPython; slow"}
+NAMES = {
+    "tcg": "generated code (threaded interpreter)",
+    "reference": "the definition, in CPython; slow",
+}
 ALIASES = {"jit": "tcg"}
 ISA_PACKAGE = {"riscv64": "riscv"}
 
@@ -36,7 +39,9 @@ def make_engine(choices: Sequence[Choice], isa: str, ram: RamList, space: Addres
     properties = dict(choices[0].properties) if choices else {}
     for choice in choices:
         if ALIASES.get(choice.name, choice.name) not in NAMES:
-            raise ConfigError(f"-accel: invalid accelerator {choice.name}; `-accel help` lists them")
+            raise ConfigError(
+                f"-accel: invalid accelerator {choice.name}; `-accel help` lists them"
+            )
     target = importlib.import_module(f"ratite.accel.jit.targets.{ISA_PACKAGE[isa]}")
     if ALIASES.get(name, name) == "reference":
         return ReferenceEngine(target, ram, space)

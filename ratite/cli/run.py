@@ -15,11 +15,15 @@ from ratite.machines.config import MachineConfig
 from ratite.vm import Vm
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds that a Python thread may keep others waiting: timers and device accesses come from several."""
+"""Seconds that a Python thread may keep others waiting: timers and device accesses come from
+several.
+"""
 
 
 def run_machine(config: MachineConfig) -> int:
-    """Build the machine, run it to its end, and return the exit status. Raises `ConfigError` or `HostError`."""
+    """Build the machine, run it to its end, and return the exit status. Raises `ConfigError` or
+    `HostError`.
+    """
     sys.setswitchinterval(SWITCH_INTERVAL)
     if config.boot.dump_dtb is not None:
         return _dump_device_tree(config, config.boot.dump_dtb)
@@ -57,7 +61,9 @@ def _dump_device_tree(config: MachineConfig, path: Path) -> int:
 
 @contextmanager
 def _signals(vm: Vm) -> Iterator[None]:
-    """A signal that asks the program to end ends the machine properly: images closed, terminal restored."""
+    """A signal that asks the program to end ends the machine properly: images closed, terminal
+    restored.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         vm.quit()
@@ -97,7 +103,9 @@ def _pid_file(path: Path | None) -> Iterator[None]:
 
 
 def _daemonize(config: MachineConfig) -> int:
-    """Go to the background; the foreground process ends when the machine is built, with its error if there is one."""
+    """Go to the background; the foreground process ends when the machine is built, with its error
+    if there is one.
+    """
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)

@@ -7,9 +7,10 @@ A block is a header and then fixed-size records, one per guest instruction:
     14  length of the instruction in bytes
     15  distance from the block's pc, in units of the instruction alignment
 
-After the last instruction come two exits of two records each: fall-through, then taken. The first record of an exit is
-{go, address of the target}, the second {link, guest pc}; an exit that is not linked yet has its own second record as
-its target. Runs: look-up per TB entry that is not chained; translation per new block.
+After the last instruction come two exits of two records each: fall-through, then taken. The first
+record of an exit is {go, address of the target}, the second {link, guest pc}; an exit that is not
+linked yet has its own second record as its target. Runs: look-up per TB entry that is not chained;
+translation per new block.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class JumpEntry(Struct):
 
 @native
 def find_block(cpu: CpuState) -> u64:
-    """Host address of the block for the state at `pc`, translated now if need be. 0 with a pending exception or exit."""
+    """Host address of the block for the state at `pc`, translated now if need be. 0 with a pending
+    exception or exit.
+    """
     pc = cpu.pc
     slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
     if slot.pc == pc and Block.at(slot.block).mode == cpu.mode:
@@ -118,7 +121,9 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
 
 @native
 def search(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
-    """The block with this key, or 0. A block on two pages is good only while both are where they were."""
+    """The block with this key, or 0. A block on two pages is good only while both are where they
+    were.
+    """
     here = atomic_load(u64, bucket_of(shared, ram_pc, pc, cpu.mode))
     while here != 0:
         block = Block.at(here)
@@ -132,7 +137,9 @@ def search(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
 
 
 @native
-def decode_into(cpu: CpuState, record: u64, code: u64, available: u32, distance: u64, units: Const[int]) -> tuple[u32, i64]:
+def decode_into(
+    cpu: CpuState, record: u64, code: u64, available: u32, distance: u64, units: Const[int]
+) -> tuple[u32, i64]:
     """Decode one instruction and complete its record."""
     found, displacement = decode(cpu, record, code, available)
     host_store(record + LENGTH_OFFSET, u8(found & DECODE_LENGTH))
@@ -142,7 +149,9 @@ def decode_into(cpu: CpuState, record: u64, code: u64, available: u32, distance:
 
 @native
 def fetch_across(cpu: CpuState, pc: u64, code: u64, available: u32) -> u64:
-    """Collect the bytes of an instruction that goes on on the next page; returns that page's ram_addr_t."""
+    """Collect the bytes of an instruction that goes on on the next page; returns that page's
+    ram_addr_t.
+    """
     second = (pc & PAGE_MASK) + 0x1000
     ram = code_page(cpu, second)
     host = code_host(cpu, second)
@@ -171,7 +180,8 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
     first_code = code_host(cpu, pc)
     in_page = u32(0x1000 - (pc & OFFSET_MASK))
     second_ram = u64(NO_PAGE)
-    # An instruction across the page boundary is a block of its own; its second page may fault, before any lock is held.
+    # An instruction across the page boundary is a block of its own; its second page may fault,
+    # before any lock is held.
     if in_page < MAX_LENGTH:
         found, _ = decode(cpu, cpu.pointer() + CpuState.scratch.offset, first_code, in_page)
         if found == 0:
@@ -208,7 +218,12 @@ def search_locked(shared: Shared, ram_pc: u64, pc: u64, mode: u32, second_ram: u
     here = atomic_load(u64, bucket_of(shared, ram_pc, pc, mode))
     while here != 0:
         block = Block.at(here)
-        if block.ram_pc == ram_pc and block.pc == pc and block.mode == mode and block.second_ram == second_ram:
+        if (
+            block.ram_pc == ram_pc
+            and block.pc == pc
+            and block.mode == mode
+            and block.second_ram == second_ram
+        ):
             return here
         here = block.hash_next
     return u64(0)
@@ -266,4 +281,3 @@ def publish(shared: Shared, block: Block) -> None:
     bucket = bucket_of(shared, block.ram_pc, block.pc, block.mode)
     block.hash_next = host_load(u64, bucket)
     atomic_store(bucket, address)
-

@@ -10,7 +10,9 @@ class Exit(IntEnum):
 
     NONE = 0
     MMIO = 1
-    """A guest access that memory does not answer; its result goes to the log, and the instruction is run again."""
+    """A guest access that memory does not answer; its result goes to the log, and the instruction
+    is run again.
+    """
     INTERRUPTED = 2
     """`kick` asked for it."""
     BUDGET = 3
@@ -24,5 +26,5 @@ class Exit(IntEnum):
 
 
 PENDING_EXCEPTION, PENDING_EXIT = 1, 2
-"""Values of `CpuState.exception_pending` while an instruction ends early: a guest exception, or a return from run()
-that does not retire the instruction."""
+"""Values of `CpuState.exception_pending` while an instruction ends early: a guest exception, or a
+return from run() that does not retire the instruction."""

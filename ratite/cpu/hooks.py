@@ -1,5 +1,6 @@
-"""What the generic native code needs of an instruction set. The bodies here only fix the signatures; a program is
-generated with each of them replaced by the instruction set's own function."""
+"""What the generic native code needs of an instruction set. The bodies here only fix the
+signatures; a program is generated with each of them replaced by the instruction set's own
+function."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from ratite.native import i64, native, u32, u64
 
 @native
 def translate(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> tuple[u64, u32]:
-    """Translate an access; see `ratite.isa.riscv.mmu.translate`. May leave a guest exception pending."""
+    """Translate an access; see `ratite.isa.riscv.mmu.translate`. May leave a guest exception
+    pending.
+    """
     return gva, u32(7)
 
 
@@ -36,14 +39,17 @@ def take_interrupt(cpu: CpuState) -> bool:
 
 @native
 def decode(cpu: CpuState, record: u64, code: u64, available: u32) -> tuple[u32, i64]:
-    """Decode the instruction at host address `code`, of which `available` bytes may be read, into a record. Returns
-    its length and DECODE_* flags, or 0 if it needs more bytes; and the displacement of its direct jump."""
+    """Decode the instruction at host address `code`, of which `available` bytes may be read, into a
+    record. Returns its length and DECODE_* flags, or 0 if it needs more bytes; and the displacement
+    of its direct jump."""
     return u32(0), i64(0)
 
 
 @native
 def illegal_value(cpu: CpuState, code: u64) -> None:
-    """Complete the pending exception of the instruction whose bytes are at `code`, where its value is its encoding."""
+    """Complete the pending exception of the instruction whose bytes are at `code`, where its value
+    is its encoding.
+    """
 
 
 @native

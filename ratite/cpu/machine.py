@@ -1,4 +1,6 @@
-"""What the vCPUs of one machine share natively: the translation-block table, the pages that hold code, dirty maps."""
+"""What the vCPUs of one machine share natively: the translation-block table, the pages that hold
+code, dirty maps.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,9 @@ class TlbSide(Struct):
 
 
 class Block(Struct):
-    """Header of a translation block (TB). Its records follow it in memory; the header itself is entered like a record,
-    through `handler`, so that replacing the handler redirects every jump to the block."""
+    """Header of a translation block (TB). Its records follow it in memory; the header itself is
+    entered like a record, through `handler`, so that replacing the handler redirects every jump to
+    the block."""
 
     handler = Field(u64)
     pc = Field(u64, doc="guest-virtual address of the first instruction")
@@ -80,7 +83,9 @@ class Shared(Struct):
     hash_table = Field(u64, doc="host address of an array of block addresses")
     hash_mask = Field(u64)
     first_block = Field(u64, doc="host address of an array, by RAM page, of the page's blocks")
-    code_clean = Field(u64, doc="host address of a byte per RAM page: 0 while the page holds translated code")
+    code_clean = Field(
+        u64, doc="host address of a byte per RAM page: 0 while the page holds translated code"
+    )
     migration = Field(u64, doc="likewise: 0 while a write must be logged for migration")
     display = Field(u64, doc="likewise for display")
     blocks = Field(u64, doc="blocks translated since the last flush")
@@ -103,8 +108,8 @@ class Shared(Struct):
 
     @native
     def note_write(self, current: u64, ram: u64, size: u64) -> bool:
-        """A write of `size` bytes, within one page, is about to happen: log it and retire the blocks that it changes.
-        Returns whether `current` is one of them."""
+        """A write of `size` bytes, within one page, is about to happen: log it and retire the
+        blocks that it changes. Returns whether `current` is one of them."""
         page = ram >> PAGE_SHIFT
         host_store(self.migration + page, u8(1))
         host_store(self.display + page, u8(1))
@@ -118,7 +123,9 @@ class Shared(Struct):
 
 @native
 def page_is_clean(shared: Shared, ram: u64) -> bool:
-    """Whether a store to the page must be noted first: it holds translated code, or a dirty log waits for it."""
+    """Whether a store to the page must be noted first: it holds translated code, or a dirty log
+    waits for it.
+    """
     page = ram >> PAGE_SHIFT
     code = host_load(u8, shared.code_clean + page)
     migration = host_load(u8, shared.migration + page)
@@ -153,8 +160,8 @@ def set_next_on_page(block: Block, page: u64, value: u64) -> None:
 
 @native
 def retire(shared: Shared, block: Block) -> None:
-    """Redirect every jump to the block to a fresh look-up, and take it out of the hash table. Blocks are never freed
-    one by one: a vCPU may be inside."""
+    """Redirect every jump to the block to a fresh look-up, and take it out of the hash table.
+    Blocks are never freed one by one: a vCPU may be inside."""
     bucket = bucket_of(shared, block.ram_pc, block.pc, block.mode)
     here = host_load(u64, bucket)
     if here == block.pointer():

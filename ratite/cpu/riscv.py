@@ -1,4 +1,5 @@
-"""RISC-V harts as QOM objects: CPU models with their properties, reset, interrupt pins, and the timer of Sstc.
+"""RISC-V harts as QOM objects: CPU models with their properties, reset, interrupt pins, and the
+timer of Sstc.
 
 Source: RISC-V Privileged ISA 20240411; property and model names are QEMU's.
 """
@@ -9,11 +10,12 @@ from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 from ratite.core.clock import Clock
-from ratite.core.errors import ConfigError
+from ratite.core.errors import ConfigError, InternalError
 from ratite.core.lock import MachineLock
 from ratite.cpu.exits import Exit
 from ratite.cpu.vcpu import Executor, Vcpu
 from ratite.isa.riscv import Hart
+from ratite.isa.riscv.mmu import translate
 from ratite.isa.riscv.pmp import pmp_update
 from ratite.isa.riscv.state import (
     ADUE,
@@ -26,7 +28,6 @@ from ratite.isa.riscv.state import (
     STCE,
     SUPERVISOR,
 )
-from ratite.isa.riscv.mmu import translate
 from ratite.isa.riscv.trap import mip
 from ratite.isa.state import READ, GuestException, PhysRange, find_range
 from ratite.memory import AddressSpace
@@ -37,6 +38,15 @@ _SINGLE_LETTERS = "imafdc"
 _Z_ORDER = (
     "zicbom zicbop zicboz zicntr zicond zicsr zifencei zihintpause zihpm zawrs zba zbb zbc zbs "
     "sstc svadu svade svinval svnapot svpbmt"
+).split()
+_RESET_WORDS = (
+    "mstatus mtvec medeleg mideleg mie mip_soft mscratch mepc mcause mtval mcounteren "
+    "mcountinhibit menvcfg stvec sscratch sepc scause stval scounteren senvcfg satp "
+    "mcycle_offset minstret_offset exception_cause exception_value"
+).split()
+_RESET_FLAGS = (
+    "frm host_rm fs_dirty timer_changed sbi halted resync exception_pending mmio_count mmio_next "
+    "reservation_valid block_limit"
 ).split()
 DELEGATED_EXCEPTIONS = 0xB3FF & ~(1 << ECALL_MACHINE)
 DELEGATED_INTERRUPTS = 0x222
@@ -107,7 +117,7 @@ class RiscvCpu(Object):
             raise ConfigError("-cpu: zicsr=off: the boards need control and status registers")
         if not self.mmu or "s" not in names:
             names -= {"sv39", "sv48", "sv57", "svadu", "svade", "svinval", "svnapot", "svpbmt"}
-        if "sv57" in names and "sv48" not in names or "sv48" in names and "sv39" not in names:
+        if ("sv57" in names and "sv48" not in names) or ("sv48" in names and "sv39" not in names):
             raise ConfigError("-cpu: sv57 needs sv48, and sv48 needs sv39")
         if self.svade:
             names.discard("svadu")
@@ -162,7 +172,8 @@ class MaxCpu(RiscvCpu):
 
 
 class _DebugBus:
-    """Page tables as the walker reaches them in CPython while the hart is on the JIT."""
+    """Page tables as the walker reaches them in CPython while the hart is on the JIT. The walker
+    makes no other access."""
 
     def __init__(self, hart: Hart) -> None:
         self._hart = hart
@@ -174,6 +185,18 @@ class _DebugBus:
             return 0
         place = PhysRange.at(found)
         return int(place.host) + gpa - int(place.start) if place.host else 0
+
+    def load(self, gva: int, size: int) -> int:
+        """Not reached."""
+        raise InternalError("the page walker made a virtual access")
+
+    def store(self, gva: int, value: int, size: int) -> None:
+        """Not reached."""
+        raise InternalError("the page walker made a virtual access")
+
+    def pointer(self, gva: int, size: int, access: int) -> int:
+        """Not reached."""
+        raise InternalError("the page walker made a virtual access")
 
 
 class RiscvVcpu(Vcpu):
@@ -213,16 +236,9 @@ class RiscvVcpu(Vcpu):
             hart.x[number] = u64(0)
         for number in range(32):
             hart.f[number] = u64(0)
-        for name in (
-            "mstatus mtvec medeleg mideleg mie mip_soft mscratch mepc mcause mtval mcounteren mcountinhibit "
-            "menvcfg stvec sscratch sepc scause stval scounteren senvcfg satp mcycle_offset minstret_offset "
-            "exception_cause exception_value"
-        ).split():
+        for name in _RESET_WORDS:
             setattr(hart, name, u64(0))
-        for name in (
-            "frm host_rm fs_dirty timer_changed sbi halted resync exception_pending mmio_count mmio_next "
-            "reservation_valid block_limit"
-        ).split():
+        for name in _RESET_FLAGS:
             setattr(hart, name, u32(0))
         for number in range(PMP_ENTRIES):
             hart.pmpcfg[number] = u8(0)
@@ -262,8 +278,8 @@ class RiscvVcpu(Vcpu):
     # -- inspection
 
     def debug_translate(self, gva: int) -> int | None:
-        """Guest-physical address of `gva` as the hart would load from it; None if it is not mapped. The hart does not
-        execute, or is the caller."""
+        """Guest-physical address of `gva` as the hart would load from it; None if it is not mapped.
+        The hart does not execute, or is the caller."""
         hart = self.state
         bus = hart.__dict__.get("bus")
         hart.bus = _DebugBus(hart)
@@ -307,6 +323,10 @@ class RiscvVcpu(Vcpu):
                 since_start = 0
             self._timer.mod(since_start * NS_PER_TICK)
 
+    def refresh_mode(self) -> None:
+        """Derive `mode` anew."""
+        self.state.set_mode()
+
     def service(self) -> None:
         """Follow stimecmp."""
         hart = self.state
@@ -324,5 +344,3 @@ class RiscvVcpu(Vcpu):
 
 MODELS: dict[str, type[RiscvCpu]] = {"rv64": RiscvCpu, "max": MaxCpu, "sifive-u54": SifiveU54}
 """What `-cpu` names, in the order of `-cpu help`."""
-
-

@@ -1,8 +1,9 @@
 """The softmmu TLB: from guest-virtual pages to host memory, one table per vCPU and MMU index.
 
-An entry's tags hold the page that they answer for, one tag per kind of access; a tag with one of the low bits set, or
-all ones, never compares equal, so that generated code needs one comparison to know that it may access host memory.
-Everything else comes here. Runs: per TLB miss, I/O access, or store to a page that is watched.
+An entry's tags hold the page that they answer for, one tag per kind of access; a tag with one of
+the low bits set, or all ones, never compares equal, so that generated code needs one comparison to
+know that it may access host memory. Everything else comes here. Runs: per TLB miss, I/O access, or
+store to a page that is watched.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
     elif ram == NO_PAGE:
         entry.write = page | low_bits
     else:
-        # Whoever cleans the page marks it first and then looks through this table; here it is the other way round.
+        # Whoever cleans the page marks it first and then looks through this table; here it is the
+        # other way round.
         entry.write = page | low_bits
         fence()
         if page_is_clean(Shared.at(cpu.machine), ram):
@@ -109,7 +111,9 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
 
 @native
 def tag_for(cpu: CpuState, gva: u64, size: u64, access: u32) -> u64:
-    """The data TLB's tag for an access, after filling the entry if need be. A fault is left pending."""
+    """The data TLB's tag for an access, after filling the entry if need be. A fault is left
+    pending.
+    """
     entry = TlbEntry.at(entry_at(cpu, cpu.mmu_index, gva))
     tag = entry.write if access & WRITE != 0 else entry.read
     if (tag & PAGE_MASK) != (gva & PAGE_MASK) or tag == INVALID or tag & RECHECK != 0:
@@ -120,8 +124,8 @@ def tag_for(cpu: CpuState, gva: u64, size: u64, access: u32) -> u64:
 
 @native
 def mmio(cpu: CpuState, gva: u64, gpa: u64, size: u32, value: u64, writes: bool) -> u64:
-    """One access to a device: the logged result if this execution of the instruction has made the access before, else
-    leave run(). `pc` and `budget` are exact."""
+    """One access to a device: the logged result if this execution of the instruction has made the
+    access before, else leave run(). `pc` and `budget` are exact."""
     serial = cpu.retired()
     if cpu.mmio_serial != serial:
         cpu.mmio_serial = serial
@@ -197,7 +201,9 @@ def load_slow(cpu: CpuState, gva: u64, size: u32) -> u64:
 
 @native
 def note_store(cpu: CpuState, gva: u64, size: u64) -> None:
-    """Before a store to a page marked NOT_DIRTY: log it, and retire translated code that it changes."""
+    """Before a store to a page marked NOT_DIRTY: log it, and retire translated code that it
+    changes.
+    """
     entry = TlbEntry.at(entry_at(cpu, cpu.mmu_index, gva))
     side = TlbSide.at(side_at(cpu, cpu.mmu_index, gva))
     shared = Shared.at(cpu.machine)
@@ -246,7 +252,9 @@ def store_slow(cpu: CpuState, gva: u64, value: u64, size: u32) -> None:
 
 @native
 def pointer_slow(cpu: CpuState, gva: u64, size: u32, access: u32) -> u64:
-    """Host address for an atomic access to naturally aligned RAM. Devices do not take atomics: an access fault."""
+    """Host address for an atomic access to naturally aligned RAM. Devices do not take atomics: an
+    access fault.
+    """
     entry = TlbEntry.at(entry_at(cpu, cpu.mmu_index, gva))
     page = gva & PAGE_MASK
     readable = access & READ == 0 or entry.read == page

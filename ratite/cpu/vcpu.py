@@ -1,8 +1,8 @@
 """vCPUs and the threads that run them.
 
-A `Vcpu` is one virtual processor: its state, and the executor that runs it. A `Runner` drives the vCPUs of a machine:
-`ThreadRunner` gives each a host thread, `IcountRunner` runs them in turn on one thread, so that guest time is a function
-of the instructions executed.
+A `Vcpu` is one virtual processor: its state, and the executor that runs it. A `Runner` drives the
+vCPUs of a machine: `ThreadRunner` gives each a host thread, `IcountRunner` runs them in turn on one
+thread, so that guest time is a function of the instructions executed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ratite.core.clock import VirtualClock
 from ratite.core.lock import MachineLock
 from ratite.cpu.exits import Exit
 from ratite.isa.state import CpuState
-from ratite.memory import AddressSpace, MemTxResult
+from ratite.memory import AddressSpace, Gpa, MemTxResult
 from ratite.native import i64, u32
 
 UNLIMITED = 1 << 62
@@ -46,7 +46,9 @@ class Vcpu(ABC):
 
     state: CpuState
 
-    def __init__(self, index: int, executor: Executor, space: AddressSpace, lock: MachineLock) -> None:
+    def __init__(
+        self, index: int, executor: Executor, space: AddressSpace, lock: MachineLock
+    ) -> None:
         self.index = index
         self.executor = executor
         self.space = space
@@ -63,6 +65,10 @@ class Vcpu(ABC):
     @abstractmethod
     def handle(self, reason: int) -> None:
         """Deal with an exit of the instruction set's own."""
+
+    @abstractmethod
+    def refresh_mode(self) -> None:
+        """Derive the state's `mode` anew, after `block_limit` changed."""
 
     @abstractmethod
     def service(self) -> None:
@@ -99,7 +105,7 @@ class Vcpu(ABC):
 
     def _access(self) -> None:
         state = self.state
-        address, size = int(state.mmio_address), int(state.mmio_size)
+        address, size = Gpa(int(state.mmio_address)), int(state.mmio_size)
         with self.lock:
             if state.mmio_write:
                 result = self.space.write(address, size, int(state.mmio_value))
@@ -142,8 +148,8 @@ class Runner(ABC):
             self._start_threads()
 
     def pause(self) -> None:
-        """Stop the guest, and return when no vCPU executes. Not to be called on a vCPU's thread; the machine lock is
-        given up meanwhile."""
+        """Stop the guest, and return when no vCPU executes. Not to be called on a vCPU's thread;
+        the machine lock is given up meanwhile."""
         with self._gate:
             self._running = False
         for vcpu in self.vcpus:
@@ -207,7 +213,9 @@ class Runner(ABC):
         def run() -> None:
             try:
                 body()
-            except BaseException as error:  # a bug of ours: reported by the machine, with its traceback
+            except (
+                BaseException
+            ) as error:  # a bug of ours: reported by the machine, with its traceback
                 with self._gate:
                     self._threads.remove(threading.current_thread())
                     self._gate.notify_all()
@@ -258,14 +266,21 @@ class ThreadRunner(Runner):
 
 
 class IcountRunner(Runner):
-    """All vCPUs in turn on one thread; guest nanoseconds are executed instructions << shift. A run from the same start
-    with the same inputs repeats exactly."""
+    """All vCPUs in turn on one thread; guest nanoseconds are executed instructions << shift. A run
+    from the same start with the same inputs repeats exactly."""
 
     SLICE = 100_000
     """Instructions that one vCPU runs before the next has its turn."""
 
     def __init__(
-        self, vcpus: Sequence[Vcpu], lock: MachineLock, clock: VirtualClock, now: list[int], shift: int, *, sleep: bool
+        self,
+        vcpus: Sequence[Vcpu],
+        lock: MachineLock,
+        clock: VirtualClock,
+        now: list[int],
+        shift: int,
+        *,
+        sleep: bool,
     ) -> None:
         super().__init__(vcpus, lock, clock)
         self._now = now  # guest nanoseconds, read by the clock
@@ -308,12 +323,13 @@ class IcountRunner(Runner):
         state.icount_bias = i64(self._now[0] - (before << self._shift))
         while self._running:
             left = int(state.budget)
-            # A block that would overrun the budget is translated anew, short enough to stop exactly.
+            # A block that would overrun the budget is translated anew, short enough to stop
+            # exactly.
             reason = vcpu.step()
             self._now[0] = (int(state.retired()) << self._shift) + int(state.icount_bias)
             if reason == Exit.BUDGET and 0 < int(state.budget) < left + 1:
                 state.block_limit = u32(min(int(state.budget), 64))
-                self._set_mode(vcpu)
+                vcpu.refresh_mode()
                 continue
             if reason != Exit.MMIO or int(state.budget) <= 0:
                 break
@@ -322,11 +338,7 @@ class IcountRunner(Runner):
                 break
         if state.block_limit:
             state.block_limit = u32(0)
-            self._set_mode(vcpu)
-
-    @staticmethod
-    def _set_mode(vcpu: Vcpu) -> None:
-        vcpu.state.set_mode()  # type: ignore[attr-defined]  # every instruction set's state has it
+            vcpu.refresh_mode()
 
     def _warp(self) -> None:
         """Everybody waits: go on to the next deadline, at once or in real time."""

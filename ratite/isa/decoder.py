@@ -1,5 +1,6 @@
-"""From encoding rows to decoders: one as IR, for the native translator; one in Python, for the reference executor and
-the disassembler. Both try rows by the bits that they fix, the most specific first."""
+"""From encoding rows to decoders: one as IR, for the native translator; one in Python, for the
+reference executor and the disassembler. Both try rows by the bits that they fix, the most specific
+first."""
 
 from __future__ import annotations
 
@@ -60,7 +61,8 @@ class Decoder:
             found = self._by_opcode[key] = [
                 leaf
                 for leaf in self._leaves
-                if leaf.pattern.width == width and not (leaf.pattern.value ^ low) & leaf.pattern.mask & bits
+                if leaf.pattern.width == width
+                and not (leaf.pattern.value ^ low) & leaf.pattern.mask & bits
             ]
         return found
 
@@ -80,7 +82,9 @@ class Decoder:
         if leaf.short is None:
             return leaf.insn.decode(encoding)
         values = leaf.short.expand(encoding)
-        return {operand.name: operand.stored(values[operand.name]) for operand in leaf.insn.operands}
+        return {
+            operand.name: operand.stored(values[operand.name]) for operand in leaf.insn.operands
+        }
 
     def disassemble(self, encoding: int, width: int, enabled: Callable[[str], bool]) -> str:
         """Mnemonic and operands, those of the base instruction for a short form."""
@@ -95,8 +99,8 @@ class Decoder:
 
 
 class DecoderBuilder:
-    """Builds the IR of `decode` for one width: a function of (enabled, record, encoding) that fills the record and
-    returns (length and flags, displacement)."""
+    """Builds the IR of `decode` for one width: a function of (enabled, record, encoding) that fills
+    the record and returns (length and flags, displacement)."""
 
     def __init__(
         self,
@@ -128,7 +132,9 @@ class DecoderBuilder:
         self._finish(self.illegal, width // 8 | illegal_flags, 0)
 
     def _tree(self, rows: list[Leaf], known: int, miss: ir.Block) -> None:
-        """Emit, in the current block, the decision among `rows`, of whose bits `known` are decided."""
+        """Emit, in the current block, the decision among `rows`, of whose bits `known` are
+        decided.
+        """
         common = (1 << self.width) - 1 & ~known
         for row in rows:
             common &= row.pattern.mask
@@ -159,7 +165,9 @@ class DecoderBuilder:
         rest = row.pattern.mask & ~known
         if rest:
             bits = self.builder.emit("and", self.type, self.encoding, rest)
-            self._require(self.builder.emit("eq", self.type, bits, row.pattern.value & rest), otherwise)
+            self._require(
+                self.builder.emit("eq", self.type, bits, row.pattern.value & rest), otherwise
+            )
         for name in sorted(row.short.nonzero) if row.short else ():
             mask = row.pattern.insert(name, -1)
             bits = self.builder.emit("and", self.type, self.encoding, mask)
@@ -236,7 +244,9 @@ class DecoderBuilder:
         self.builder.emit("ret", "void", flags, displacement)
 
 
-def decode_functions(rows: Iterable[Leaf], widths: Iterable[int], **options: Any) -> list[ir.Function]:
+def decode_functions(
+    rows: Iterable[Leaf], widths: Iterable[int], **options: Any
+) -> list[ir.Function]:
     """The decoders of all `widths`, named `decode.WIDTH`."""
     rows = list(rows)
     return [DecoderBuilder(f"decode.{width}", rows, width, **options).function for width in widths]

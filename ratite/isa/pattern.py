@@ -1,7 +1,8 @@
 """Encoding rows: the manual's own notation for what the bits of an instruction mean.
 
-A row is a list of fields from the most significant bit down: literal bits (`0110011`), or `name[bits]`, where `bits`
-says which bits of the operand stand there (`imm[12|10:5]`, `rs1[4:0]`). `_[4:0]` are bits that the instruction ignores.
+A row is a list of fields from the most significant bit down: literal bits (`0110011`), or
+`name[bits]`, where `bits` says which bits of the operand stand there (`imm[12|10:5]`, `rs1[4:0]`).
+`_[4:0]` are bits that the instruction ignores.
 """
 
 from __future__ import annotations
@@ -50,9 +51,12 @@ class Pattern:
         return max(part.target + part.width for part in self.fields[name])
 
     def insert(self, name: str, value: int) -> int:
-        """The encoding bits that hold the operand `value`; bits that the row does not hold are lost."""
+        """The encoding bits that hold the operand `value`; bits that the row does not hold are
+        lost.
+        """
         return sum(
-            (value >> part.target & ((1 << part.width) - 1)) << part.position for part in self.fields[name]
+            (value >> part.target & ((1 << part.width) - 1)) << part.position
+            for part in self.fields[name]
         )
 
 

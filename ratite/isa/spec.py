@@ -1,4 +1,6 @@
-"""What an instruction is: an encoding row, operand kinds, and a short typed function that says what it does."""
+"""What an instruction is: an encoding row, operand kinds, and a short typed function that says what
+it does.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ OPERAND_BYTES = 6
 class OperandKind:
     """How an operand is decoded, kept in a record, and printed.
 
-    `kind` is its type in semantics; `size` the bytes it takes in a record; `signed` whether the encoding's top bit is a
-    sign; `sink` what register number 0 becomes where the operand is written (the slot that swallows writes), if any;
-    `pc_relative` marks the displacement of a direct jump; `show` makes its text for the disassembler.
+    `kind` is its type in semantics; `size` the bytes it takes in a record; `signed` whether the
+    encoding's top bit is a sign; `sink` what register number 0 becomes where the operand is written
+    (the slot that swallows writes), if any; `pc_relative` marks the displacement of a direct jump;
+    `show` makes its text for the disassembler.
     """
 
     name: str
@@ -103,7 +106,9 @@ class Insn:
         if unknown:
             raise PatternError(f"{self.name}: field '{unknown.pop()}' is not a parameter")
         if offset > OPERAND_BYTES:
-            raise PatternError(f"{self.name}: operands take {offset} bytes, a record holds {OPERAND_BYTES}")
+            raise PatternError(
+                f"{self.name}: operands take {offset} bytes, a record holds {OPERAND_BYTES}"
+            )
         return tuple(operands)
 
     def decode(self, encoding: int) -> dict[str, int]:
@@ -118,7 +123,9 @@ class Insn:
     def disassemble(self, encoding: int) -> str:
         """Mnemonic and operands as text."""
         shown = [
-            operand.kind.show(self.pattern.extract(operand.name, encoding, signed=operand.kind.signed))
+            operand.kind.show(
+                self.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
+            )
             for operand in self.operands
         ]
         return f"{self.name} {', '.join(shown)}".rstrip()
@@ -131,22 +138,29 @@ def _written_names(function: Callable[..., Any]) -> frozenset[str]:
     native_function = function.__native__  # type: ignore[attr-defined]
     names = set()
     for node in ast.walk(native_function.tree):
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and isinstance(node.slice, ast.Name):
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.slice, ast.Name)
+        ):
             names.add(node.slice.id)
     return frozenset(names)
 
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """An encoding that means another instruction: a compressed form. `operands` gives the base instruction's, each a
-    field of this row, optionally plus a constant (`("rs1", 8)`), or a number."""
+    """An encoding that means another instruction: a compressed form. `operands` gives the base
+    instruction's, each a field of this row, optionally plus a constant (`("rs1", 8)`), or a
+    number."""
 
     name: str
     pattern: Pattern
     base: str
     operands: Mapping[str, str | int | tuple[str, int]]
     signed: frozenset[str]
-    nonzero: frozenset[str]  # fields that must not be zero; such encodings are other rows or reserved
+    nonzero: frozenset[
+        str
+    ]  # fields that must not be zero; such encodings are other rows or reserved
     extension: str
     spec: str
 
@@ -158,7 +172,9 @@ class Short:
                 values[name] = source
             else:
                 part, add = source if isinstance(source, tuple) else (source, 0)
-                values[name] = self.pattern.extract(part, encoding, signed=part in self.signed) + add
+                values[name] = (
+                    self.pattern.extract(part, encoding, signed=part in self.signed) + add
+                )
         return values
 
     def matches(self, encoding: int) -> bool:
@@ -169,7 +185,9 @@ class Short:
 
 
 class InstructionSet:
-    """A registry of instructions, filled by the decorators as the chapters' modules are imported."""
+    """A registry of instructions, filled by the decorators as the chapters' modules are
+    imported.
+    """
 
     def __init__(self, name: str, state: type[Struct]) -> None:
         self.name = name
@@ -184,14 +202,24 @@ class InstructionSet:
 
         def add(function: F) -> F:
             name = function.__name__.rstrip("_").replace("_", ".")
-            return self._add(function, (Row(name, pattern),), spec, ext, width, ends_block=ends_block)
+            return self._add(
+                function, (Row(name, pattern),), spec, ext, width, ends_block=ends_block
+            )
 
         return add
 
     def family(
-        self, rows: Iterable[Row], *, spec: str, ext: str = "i", width: int = 32, ends_block: bool = False
+        self,
+        rows: Iterable[Row],
+        *,
+        spec: str,
+        ext: str = "i",
+        width: int = 32,
+        ends_block: bool = False,
     ) -> Callable[[F], F]:
-        """Add like instructions that share one function; each row's constants are `Const` parameters of it."""
+        """Add like instructions that share one function; each row's constants are `Const`
+        parameters of it.
+        """
 
         def add(function: F) -> F:
             return self._add(function, rows, spec, ext, width, ends_block=ends_block)
@@ -208,7 +236,9 @@ class InstructionSet:
             constants = {name: value for name, value in row.constants.items() if name != "ext"}
             if row.name in self.insns:
                 raise PatternError(f"{row.name} is defined twice")
-            self.insns[row.name] = Insn(row.name, pattern, function, constants, extension, spec, ends_block)
+            self.insns[row.name] = Insn(
+                row.name, pattern, function, constants, extension, spec, ends_block
+            )
         return function
 
     def short(
@@ -230,11 +260,15 @@ class InstructionSet:
         )
 
     def check_overlaps(self) -> None:
-        """Raise `PatternError` if two instructions claim one encoding. Rows that differ in what must not be zero, or
-        of which one fixes strictly more bits (the manual's own special cases), may share bits."""
+        """Raise `PatternError` if two instructions claim one encoding. Rows that differ in what
+        must not be zero, or of which one fixes strictly more bits (the manual's own special cases),
+        may share bits."""
         rows = [(insn.name, insn.pattern) for insn in self.insns.values()]
         for index, (name, pattern) in enumerate(rows):
             for other_name, other in rows[index + 1 :]:
-                nested = pattern.mask & other.mask in (pattern.mask, other.mask) and pattern.mask != other.mask
+                nested = (
+                    pattern.mask & other.mask in (pattern.mask, other.mask)
+                    and pattern.mask != other.mask
+                )
                 if overlap(pattern, other) and not nested:
                     raise PatternError(f"{name} and {other_name} overlap")

@@ -1,8 +1,8 @@
 """What the state of every guest CPU has in common, and what instructions may do to the guest.
 
-A `CpuState` is one host-memory struct that generated code and Python share. Its methods here are the vocabulary of
-instruction semantics: in generated code each is an IR op, in CPython it goes through `bus`, which the reference
-executor supplies.
+A `CpuState` is one host-memory struct that generated code and Python share. Its methods here are
+the vocabulary of instruction semantics: in generated code each is an IR op, in CPython it goes
+through `bus`, which the reference executor supplies.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ READ, WRITE, EXECUTE = 1, 2, 4
 """Kinds of access, and bits of a page's permissions."""
 
 KICK_INTERRUPT, KICK_EXIT = 1, 1 << 8
-"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`. Each has a byte of its own, so that
-Python sets it with a plain byte store while the vCPU clears the word atomically."""
+"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`. Each has a byte of
+its own, so that Python sets it with a plain byte store while the vCPU clears the word
+atomically."""
 
 MMIO_LOG = 8
 
 
 class GuestException(Exception):
-    """Unwinds an instruction in CPython when the guest takes an exception. Never leaves the executors."""
+    """Unwinds an instruction in CPython when the guest takes an exception. Never leaves the
+    executors.
+    """
 
     def __init__(self, cause: int, value: int) -> None:
         super().__init__(f"guest exception {cause}, value {value:#x}")
@@ -60,12 +63,11 @@ class Bus(Protocol):
     def physical(self, gpa: int) -> int:
         """Host address of guest RAM at `gpa`, 0 if there is none."""
 
-    def barrier(self, gpa: int) -> None:
-        """The guest flushed cached translations."""
-
 
 class PhysMap(Struct):
-    """The physical memory map for native code: this header, then `count` ranges. Immutable once published."""
+    """The physical memory map for native code: this header, then `count` ranges. Immutable once
+    published.
+    """
 
     count = Field(u64)
 
@@ -87,7 +89,9 @@ RANGE_READONLY = 1
 class CpuState(Struct):
     """The part of a vCPU's state that every instruction set has."""
 
-    pc = Field(u64, doc="address of the next instruction; exact whenever generated code is not running")
+    pc = Field(
+        u64, doc="address of the next instruction; exact whenever generated code is not running"
+    )
     next_pc = Field(u64, doc="within an instruction in CPython: where control goes after it")
     budget = Field(i64, doc="instructions left before run() returns; exact at every exit")
     instret_base = Field(u64, doc="instructions retired = instret_base - budget")
@@ -99,11 +103,18 @@ class CpuState(Struct):
     exception_pending = Field(u32)
     exception_cause = Field(u64)
     exception_value = Field(u64)
-    resync = Field(u32, doc="the running block was retired by its own store: look up afresh after this instruction")
+    resync = Field(
+        u32,
+        doc="the running block was retired by its own store: look up afresh after this instruction",
+    )
     current_block = Field(u64, doc="block whose instruction is in a slow path")
-    block_limit = Field(u32, doc="instructions per translation block at most; 0: the translator's own limit")
+    block_limit = Field(
+        u32, doc="instructions per translation block at most; 0: the translator's own limit"
+    )
     halted = Field(u32, doc="waiting for an interrupt")
-    flush_request = Field(u32, doc="drop cached translations before the next instruction; then poll `kick`")
+    flush_request = Field(
+        u32, doc="drop cached translations before the next instruction; then poll `kick`"
+    )
     tlb_base = Field(u64, doc="host address of the softmmu TLBs")
     jump_cache = Field(u64, doc="host address of the jump cache")
     machine = Field(u64, doc="host address of what the machine's vCPUs share")
@@ -113,8 +124,12 @@ class CpuState(Struct):
     reservation_address = Field(u64, doc="host address that a load-reserved read")
     reservation_value = Field(u64)
     time_base = Field(i64, doc="host monotonic nanoseconds at guest time zero")
-    time_stopped = Field(i64, doc="guest nanoseconds while the clock stands still; -1 while it runs")
-    icount_shift = Field(i64, doc="guest nanoseconds are instructions << shift; -1: the host's clock counts")
+    time_stopped = Field(
+        i64, doc="guest nanoseconds while the clock stands still; -1 while it runs"
+    )
+    icount_shift = Field(
+        i64, doc="guest nanoseconds are instructions << shift; -1: the host's clock counts"
+    )
     icount_bias = Field(i64, doc="guest nanoseconds added to the instruction clock")
     mmio_address = Field(u64, doc="guest-physical address of the access that left run()")
     mmio_value = Field(u64)
@@ -152,7 +167,9 @@ class CpuState(Struct):
 
     @intrinsic("guest_pointer")
     def pointer_to(self, gva: u64, size: int, access: int) -> u64:
-        """Host address of naturally aligned guest RAM, for atomics. Anything else ends the instruction."""
+        """Host address of naturally aligned guest RAM, for atomics. Anything else ends the
+        instruction.
+        """
         return u64(self.bus.pointer(int(gva), size, access))
 
     @intrinsic("guest_raise")
@@ -162,7 +179,9 @@ class CpuState(Struct):
 
     @intrinsic("guest_jump")
     def jump(self, displacement: i64) -> None:
-        """Go on at the instruction's own address plus its decoded displacement, and end the instruction."""
+        """Go on at the instruction's own address plus its decoded displacement, and end the
+        instruction.
+        """
         self.next_pc = self.pc + displacement
 
     @intrinsic("guest_jump_to")
@@ -177,11 +196,15 @@ class CpuState(Struct):
 
     @intrinsic("guest_end_block")
     def end_block(self) -> None:
-        """Retire the instruction and look up its successor afresh: modes or mappings may have changed."""
+        """Retire the instruction and look up its successor afresh: modes or mappings may have
+        changed.
+        """
 
     @intrinsic("guest_sync")
     def sync(self) -> None:
-        """Make `pc` and `budget` exact for functions called next; instructions that read counters need it."""
+        """Make `pc` and `budget` exact for functions called next; instructions that read counters
+        need it.
+        """
 
     # -- shared by the native functions of every instruction set
 

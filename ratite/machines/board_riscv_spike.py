@@ -1,6 +1,7 @@
 """The `spike` board: what the RISC-V ISA simulator offers to bare programs.
 
-Source: the device tree that QEMU 7.2 shows for `-M spike`; the HTIF convention of the RISC-V front-end server.
+Source: the device tree that QEMU 7.2 shows for `-M spike`; the HTIF convention of the RISC-V
+front-end server.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class SpikeRiscv(RiscvMachine):
         self._htif_placed = False
 
     def finish(self, config: MachineConfig) -> None:
-        """Load the program. Without -bios nothing else is loaded, so that bare programs start in machine mode."""
+        """Load the program. Without -bios nothing else is loaded, so that bare programs start in
+        machine mode.
+        """
         self.load_guest(self.MEMMAP.dram.base, self.memory_size, self._tree())
         if not self._htif_placed:
             self._place_htif(self.MEMMAP.htif.base, self.MEMMAP.htif.base + 8)
@@ -70,7 +73,9 @@ class SpikeRiscv(RiscvMachine):
 
     def boot_rom(self, entry: int, fdt: int) -> None:
         """The code at the reset vector."""
-        self.blobs += reset_code(self.MEMMAP.mrom.base, entry, fdt, self.next_address, self.next_mode)
+        self.blobs += reset_code(
+            self.MEMMAP.mrom.base, entry, fdt, self.next_address, self.next_mode
+        )
 
     def _tree(self) -> Fdt:
         at = self.MEMMAP
@@ -91,7 +96,10 @@ class SpikeRiscv(RiscvMachine):
         soc.set("compatible", "simple-bus")
         soc.set("ranges")
         clint = soc.child(f"clint@{at.clint.base:x}")
-        clint.set("interrupts-extended", [cell for handle in controllers for cell in (handle, 3, handle, 7)])
+        clint.set(
+            "interrupts-extended",
+            [cell for handle in controllers for cell in (handle, 3, handle, 7)],
+        )
         clint.reg(at.clint.pair)
         clint.set("compatible", ["sifive,clint0", "riscv,clint0"])
         root.child("htif").set("compatible", "ucb,htif0")

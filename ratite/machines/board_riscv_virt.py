@@ -1,7 +1,7 @@
 """The `virt` board for RISC-V.
 
-Source: the device tree and memory map that QEMU 7.2 shows for `-M virt`; addresses and interrupt numbers are ABI.
-Not modelled: the PCIe host bridge and the platform bus.
+Source: the device tree and memory map that QEMU 7.2 shows for `-M virt`; addresses and interrupt
+numbers are ABI. Not modelled: the PCIe host bridge and the platform bus.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class VirtRiscv(RiscvMachine):
     def __init__(
         self,
         *,
-        aclint: Annotated[bool, Doc("separate ACLINT devices, SSWI among them, instead of a CLINT")] = False,
+        aclint: Annotated[
+            bool, Doc("separate ACLINT devices, SSWI among them, instead of a CLINT")
+        ] = False,
     ) -> None:
         self.aclint = aclint
         super().__init__()
@@ -75,11 +77,15 @@ class VirtRiscv(RiscvMachine):
         self.add("mtimer", mtimer, at=at.clint.base + 0x4000)
         if self.aclint:
             self.add("sswi", AclintSwi(harts, num_harts=len(harts), sswi=1), at=at.sswi.base)
-        plic = SifivePlic(harts, hart_config=",".join(["MS"] * len(harts)), num_sources=PLIC_SOURCES)
+        plic = SifivePlic(
+            harts, hart_config=",".join(["MS"] * len(harts)), num_sources=PLIC_SOURCES
+        )
         self.add("plic", plic, at=at.plic.base)
         self.add("test", SifiveTest(self.request_power), at=at.test.base)
         for number in range(VIRTIO_COUNT):
-            transport = VirtioMmio(self.memory, self.clock, number, force_legacy=self.virtio_legacy())
+            transport = VirtioMmio(
+                self.memory, self.clock, number, force_legacy=self.virtio_legacy()
+            )
             self.add(
                 f"virtio{number}",
                 transport,
@@ -92,7 +98,9 @@ class VirtRiscv(RiscvMachine):
             self.memory_root.add_subregion(at.fw_cfg.base + offset, region)
         self.uart = Ns16550a(self.clock, chardev=self.serial(0))
         self.add("uart0", self.uart, at=at.uart0.base, irq=plic.input(UART_IRQ))
-        self.add("rtc", GoldfishRtc(self.guest_wall_clock()), at=at.rtc.base, irq=plic.input(RTC_IRQ))
+        self.add(
+            "rtc", GoldfishRtc(self.guest_wall_clock()), at=at.rtc.base, irq=plic.input(RTC_IRQ)
+        )
         self.flashes = [self._add_flash(number) for number in range(2)]
         for drive in config.drives:
             if drive.interface is DriveInterface.VIRTIO:
@@ -103,7 +111,8 @@ class VirtRiscv(RiscvMachine):
             (
                 self.resolve_backend("drive", drive.id)
                 for drive in self.config.drives
-                if drive.interface is DriveInterface.PFLASH and (drive.unit or drive.index or 0) == number
+                if drive.interface is DriveInterface.PFLASH
+                and (drive.unit or drive.index or 0) == number
             ),
             None,
         )
@@ -170,7 +179,9 @@ class VirtRiscv(RiscvMachine):
         flash.set("compatible", "cfi-flash")
         chosen = root.child("chosen")
         seed = self.config.seed
-        chosen.set("rng-seed", secrets.token_bytes(32) if seed is None else seed.to_bytes(32, "big"))
+        chosen.set(
+            "rng-seed", secrets.token_bytes(32) if seed is None else seed.to_bytes(32, "big")
+        )
         chosen.set("stdout-path", f"/soc/serial@{at.uart0.base:x}")
         memory = root.child(f"memory@{at.dram.base:x}")
         memory.set("device_type", "memory")
@@ -199,7 +210,9 @@ class VirtRiscv(RiscvMachine):
         at = self.MEMMAP
 
         def extended(*numbers: int) -> list[int]:
-            return [cell for handle in controllers for number in numbers for cell in (handle, number)]
+            return [
+                cell for handle in controllers for number in numbers for cell in (handle, number)
+            ]
 
         plic = soc.child(f"plic@{at.plic.base:x}")
         plic.set("riscv,ndev", PLIC_SOURCES - 1)
@@ -250,8 +263,8 @@ class VirtRiscv(RiscvMachine):
 
 
 def reset_code(base: int, entry: int, fdt: int, next_address: int, next_mode: int) -> list[Blob]:
-    """Code and data of the reset vector: a0 = hart id, a1 = device tree, a2 = what fw_dynamic reads; then go to
-    `entry`."""
+    """Code and data of the reset vector: a0 = hart id, a1 = device tree, a2 = what fw_dynamic
+    reads; then go to `entry`."""
     code = b"".join(
         word.to_bytes(4, "little")
         for word in (
@@ -266,4 +279,3 @@ def reset_code(base: int, entry: int, fdt: int, next_address: int, next_mode: in
     data = code + entry.to_bytes(8, "little") + fdt.to_bytes(8, "little")
     info = fw_dynamic_info(next_address, next_mode)
     return [Blob("mrom.reset", base, data), Blob("mrom.finfo", base + len(data), info)]
-

@@ -1,7 +1,7 @@
 """Putting kernels, firmware and disks for RAM into guest memory.
 
-Source: Linux Documentation/arch/riscv/boot-image-header.rst (Image header); ELF; OpenSBI's fw_dynamic convention
-(firmware/fw_dynamic.h describes the structure).
+Source: Linux Documentation/arch/riscv/boot-image-header.rst (Image header); ELF; OpenSBI's
+fw_dynamic convention (firmware/fw_dynamic.h describes the structure).
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def read_file(path: Path, option: str) -> bytes:
 
 
 def load_kernel(path: Path, address: int) -> Loaded:
-    """A kernel as ELF, as Image, either compressed with gzip or zstd; anything else is taken as a flat binary at
-    `address`."""
+    """A kernel as ELF, as Image, either compressed with gzip or zstd; anything else is taken as a
+    flat binary at `address`."""
     data = decompress(read_file(path, "-kernel"), path)
     if data[:4] == ELF_MAGIC:
         return load_elf(data, path, "-kernel")
@@ -105,11 +105,14 @@ def load_elf(data: bytes, path: Path, option: str) -> Loaded:
     """A 64-bit little-endian RISC-V executable, at its physical addresses."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
 
     try:
         elf = ELFFile(io.BytesIO(data))
         if elf["e_machine"] != "EM_RISCV" or elf.elfclass != 64 or not elf.little_endian:
-            raise ConfigError(f"{option}: {path} is an ELF file for another machine ({elf['e_machine']})")
+            raise ConfigError(
+                f"{option}: {path} is an ELF file for another machine ({elf['e_machine']})"
+            )
         blobs = []
         for number, segment in enumerate(elf.iter_segments("PT_LOAD")):
             if segment["p_memsz"]:
@@ -124,7 +127,7 @@ def load_elf(data: bytes, path: Path, option: str) -> Loaded:
         table = elf.get_section_by_name(".symtab")
         wanted = ("tohost", "fromhost")
         symbols = {}
-        if table is not None:
+        if isinstance(table, SymbolTableSection):
             for name in wanted:
                 found = table.get_symbol_by_name(name)
                 if found:
@@ -154,15 +157,31 @@ def load_firmware(path: Path, address: int) -> Loaded:
 
 
 def fw_dynamic_info(next_address: int, next_mode: int) -> bytes:
-    """The structure that OpenSBI's fw_dynamic reads at a2: version 2, where to go and in which mode."""
+    """The structure that OpenSBI's fw_dynamic reads at a2: version 2, where to go and in which
+    mode.
+    """
     return struct.pack("<QQQQQQ", FW_DYNAMIC_MAGIC, 2, next_address, next_mode, 0, 0)
 
 
 def check_cpio(data: bytes, path: Path) -> None:
-    """Raise `ConfigError` unless a kernel could take this as an initial RAM disk: a cpio archive, or compressed."""
-    compressed = (GZIP_MAGIC, ZSTD_MAGIC, b"\xfd7zXZ", b"BZh", b"\x5d\0\0", b"\x02!L\x18", b"\x89LZO", b"\x04\"M\x18")
+    """Raise `ConfigError` unless a kernel could take this as an initial RAM disk: a cpio archive,
+    or compressed.
+    """
+    compressed = (
+        GZIP_MAGIC,
+        ZSTD_MAGIC,
+        b"\xfd7zXZ",
+        b"BZh",
+        b"\x5d\0\0",
+        b"\x02!L\x18",
+        b"\x89LZO",
+        b'\x04"M\x18',
+    )
     filesystems = (b"\x1f\x8b", b"hsqs")
-    if not data.startswith((*CPIO_MAGICS, *compressed, *filesystems)) and data[1080:1082] != b"\x53\xef":
+    if (
+        not data.startswith((*CPIO_MAGICS, *compressed, *filesystems))
+        and data[1080:1082] != b"\x53\xef"
+    ):
         raise ConfigError(
             f"-initrd: {path} is neither a cpio archive nor compressed data nor a file system image"
         )

@@ -5,7 +5,7 @@ Source: Devicetree Specification, release 0.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
 from ratite.core.errors import ConfigError
 from ratite.devices.fdt import FdtValue
@@ -52,7 +52,9 @@ class Node:
 
 def cells(*spans: tuple[int, int]) -> list[int]:
     """Addresses and sizes as cells of 32 bits, high halves first."""
-    return [part for span in spans for number in span for part in (number >> 32, number & 0xFFFF_FFFF)]
+    return [
+        part for span in spans for number in span for part in (number >> 32, number & 0xFFFF_FFFF)
+    ]
 
 
 class Fdt:
@@ -101,8 +103,10 @@ def encode(value: FdtValue) -> bytes:
     return b"".join(encode(part) for part in value)
 
 
-def patched(blob: bytes, chosen: dict[str, str | int | bytes | Sequence[int]]) -> bytes:
-    """A user's device tree with properties of /chosen set, as the boot loader of a real machine would."""
+def patched(blob: bytes, chosen: Mapping[str, FdtValue]) -> bytes:
+    """A user's device tree with properties of /chosen set, as the boot loader of a real machine
+    would.
+    """
     import libfdt
 
     try:

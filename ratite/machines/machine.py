@@ -1,6 +1,8 @@
-"""What every board has: memory, clock, the tree of objects, CPUs, devices under their names, reset, power.
+"""What every board has: memory, clock, the tree of objects, CPUs, devices under their names, reset,
+power.
 
-A board is a subclass of `Machine` with a memory map and a `build`. It is found by its name, lazily, in this package.
+A board is a subclass of `Machine` with a memory map and a `build`. It is found by its name, lazily,
+in this package.
 """
 
 from __future__ import annotations
@@ -162,8 +164,8 @@ class Machine(Object):
         """Put the CPUs where they start after a reset."""
 
     def add(self, name: str, device: Device, *, at: int | None = None, **wires: Any) -> Device:
-        """Place a device: map its first region at `at`, connect its wires, and enrol it for reset, state and the
-        tree. `wires` are pins, or for a further region `region_N=address`."""
+        """Place a device: map its first region at `at`, connect its wires, and enrol it for reset,
+        state and the tree. `wires` are pins, or for a further region `region_N=address`."""
         device.log = self.environment.log
         self._unattached.add_child("device[*]", device)
         device.board_name = name  # type: ignore[attr-defined]
@@ -212,7 +214,9 @@ class Machine(Object):
             assert found.bus_type is not None
             bus = find_free_bus(self.system_bus, found.bus_type)
             if bus is None:
-                raise ConfigError(f"-device {wanted.driver}: No '{found.bus_type}' bus found for device")
+                raise ConfigError(
+                    f"-device {wanted.driver}: No '{found.bus_type}' bus found for device"
+                )
         if wanted.id:
             device.id = wanted.id
             if wanted.id in self._peripheral.children:
@@ -257,12 +261,12 @@ def machine_types(isa: str) -> dict[str, type[Machine]]:
         if module.name.startswith("board_"):
             importlib.import_module(f"ratite.machines.{module.name}")
     found = {}
-    for cls in _subclasses(Machine):
+    for cls in _subclasses():
         if cls.name and cls.isa == isa:
             found[cls.name] = cls
     return dict(sorted(found.items()))
 
 
-def _subclasses(cls: type[Machine]) -> list[type[Machine]]:
-    direct = cls.__subclasses__()
+def _subclasses(base: Any = Machine) -> list[type[Machine]]:
+    direct: list[type[Machine]] = base.__subclasses__()
     return direct + [below for one in direct for below in _subclasses(one)]

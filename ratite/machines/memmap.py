@@ -9,7 +9,9 @@ from ratite.core.errors import InternalError
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Guest-physical addresses from `base` on; a `size` of None means that the configuration says how many."""
+    """Guest-physical addresses from `base` on; a `size` of None means that the configuration says
+    how many.
+    """
 
     base: int
     size: int | None

@@ -1,4 +1,6 @@
-"""What RISC-V boards share: harts, the CPU nodes of the device tree, and the boot protocol with firmware or without."""
+"""What RISC-V boards share: harts, the CPU nodes of the device tree, and the boot protocol with
+firmware or without.
+"""
 
 from __future__ import annotations
 
@@ -134,7 +136,9 @@ class RiscvMachine(Machine):
 
     @property
     def flash_boot(self) -> int | None:
-        """Where a machine without kernel and firmware starts, if anywhere but at the start of RAM."""
+        """Where a machine without kernel and firmware starts, if anywhere but at the start of
+        RAM.
+        """
         return None
 
     def find_firmware(self) -> Path | None:
@@ -184,13 +188,23 @@ class RiscvMachine(Machine):
     def _firmware(self, dram: int) -> Loaded | None:
         """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI."""
         bios = self.config.boot.bios or self.default_firmware()
-        if bios == "none" or bios == "default" and self.flash_boot is not None and not self.config.boot.kernel:
+        if (
+            bios == "none"
+            or (bios == "default"
+            and self.flash_boot is not None
+            and not self.config.boot.kernel)
+        ):
             return None
         if bios in ("default", "builtin"):
             path = self.find_firmware() if bios == "default" else None
             if path is None:
                 self.sbi = Sbi(
-                    self.harts, self.clock, self.request_power, self.memory, self.serial_write, self.serial_read
+                    self.harts,
+                    self.clock,
+                    self.request_power,
+                    self.memory,
+                    self.serial_write,
+                    self.serial_read,
                 )
                 return None
         else:
@@ -231,7 +245,9 @@ class RiscvMachine(Machine):
                 f"use -m {need}M or more"
             )
 
-    def _load_initrd(self, path: Path, kernel: Loaded | None, dram: int, size: int) -> tuple[int, int]:
+    def _load_initrd(
+        self, path: Path, kernel: Loaded | None, dram: int, size: int
+    ) -> tuple[int, int]:
         data = read_file(path, "-initrd")
         check_cpio(data, path)
         base = kernel.start if kernel else dram
@@ -254,7 +270,8 @@ class RiscvMachine(Machine):
             chosen = {
                 name: value
                 for name, value in fdt.root.child("chosen").properties.items()
-                if name in ("bootargs", "linux,initrd-start", "linux,initrd-end") and value is not None
+                if name in ("bootargs", "linux,initrd-start", "linux,initrd-end")
+                and value is not None
             }
             self.fdt_blob = patched(read_file(boot.dtb, "-dtb"), chosen)
         else:
@@ -267,7 +284,9 @@ class RiscvMachine(Machine):
         self.blobs.append(Blob("fdt", self.fdt_address, self.fdt_blob))
 
     def start_cpus(self) -> None:
-        """All harts to the reset vector; with the built-in SBI the first to the kernel, the others stopped."""
+        """All harts to the reset vector; with the built-in SBI the first to the kernel, the others
+        stopped.
+        """
         for hart in self.harts:
             hart.reset(self.reset_vector)
         if self.sbi is not None:
@@ -277,5 +296,3 @@ class RiscvMachine(Machine):
     def reset_vector(self) -> int:
         """Where harts start."""
         return 0x1000
-
-

@@ -1,8 +1,8 @@
-"""The built-in SBI: the calls that an operating system makes to machine-mode firmware, answered by the emulator, so that
-a kernel boots without firmware.
+"""The built-in SBI: the calls that an operating system makes to machine-mode firmware, answered by
+the emulator, so that a kernel boots without firmware.
 
-Source: RISC-V Supervisor Binary Interface 2.0: base, TIME, IPI, RFENCE, HSM, SRST, DBCN, and the legacy calls.
-Not modelled: SUSP, CPPC, PMU, NACL, STA (their probes say so).
+Source: RISC-V Supervisor Binary Interface 2.0: base, TIME, IPI, RFENCE, HSM, SRST, DBCN, and the
+legacy calls. Not modelled: SUSP, CPPC, PMU, NACL, STA (their probes say so).
 
 Runs: per environment call from S mode, on the calling hart's thread, with the machine lock held.
 """
@@ -16,7 +16,7 @@ from ratite.cpu.riscv import RiscvVcpu
 from ratite.devices.power import PowerAction
 from ratite.isa.riscv.state import SSI, STCE, STI, SUPERVISOR
 from ratite.isa.riscv.trap import time_ticks
-from ratite.memory import AddressSpace, MemTxResult
+from ratite.memory import AddressSpace, Gpa, MemTxResult
 from ratite.native import u32, u64
 
 SUCCESS, FAILED, NOT_SUPPORTED, INVALID_PARAM, INVALID_ADDRESS = 0, -1, -2, -3, -5
@@ -183,7 +183,7 @@ class Sbi:
         target = self.harts[number]
         if target.started:
             return ALREADY_AVAILABLE, 0
-        if address & 1 or self.memory.map(address & -2, 2) is None:
+        if address & 1 or self.memory.map(Gpa(address & -2), 2) is None:
             return INVALID_ADDRESS, 0
         target.enter_supervisor(address, number, opaque)
         target.state.halted = u32(0)
@@ -229,16 +229,16 @@ class Sbi:
         size, address = arguments[0], arguments[1] | arguments[2] << 64
         match function:
             case 0:
-                data, result = self.memory.read_bytes(address & u64.MASK, min(size, CONSOLE_CHUNK))
+                data, result = self.memory.read_bytes(Gpa(address & u64.MASK), min(size, CONSOLE_CHUNK))
                 if address >> 64 or result is not MemTxResult.OK:
                     return INVALID_PARAM, 0
                 self._console_write(data)
                 return SUCCESS, len(data)
             case 1:
-                if address >> 64 or self.memory.map(address, 1) is None:
+                if address >> 64 or self.memory.map(Gpa(address), 1) is None:
                     return INVALID_PARAM, 0
                 taken = self._console_read(min(size, CONSOLE_CHUNK))
-                if self.memory.write_bytes(address, taken) is not MemTxResult.OK:
+                if self.memory.write_bytes(Gpa(address), taken) is not MemTxResult.OK:
                     return INVALID_PARAM, 0
                 return SUCCESS, len(taken)
             case 2:
@@ -286,7 +286,9 @@ class Sbi:
         if pointer == 0:
             return list(self.harts)
         gpa = self._guest_physical(hart, pointer)
-        data, result = self.memory.read_bytes(gpa, 8) if gpa is not None else (b"", MemTxResult.ERROR)
+        data, result = (
+            self.memory.read_bytes(Gpa(gpa), 8) if gpa is not None else (b"", MemTxResult.ERROR)
+        )
         if result is not MemTxResult.OK:
             return []
         return self._targets(int.from_bytes(data, "little"), 0) or []
@@ -294,5 +296,3 @@ class Sbi:
     @staticmethod
     def _guest_physical(hart: RiscvVcpu, gva: int) -> int | None:
         return hart.debug_translate(gva) if hart.state.privilege <= SUPERVISOR else gva
-
-

@@ -1,9 +1,9 @@
 """Object code on disk, between processes.
 
-An entry is one file named by its key: a header with a magic and the SHA-256 of the payload, then the payload. It is
-written to a temporary name and renamed, so that readers see all of it or nothing and two writers do not disturb each
-other; an entry that does not match its own checksum is removed and rebuilt. A cache that cannot be written is no error:
-the code is then generated again next time.
+An entry is one file named by its key: a header with a magic and the SHA-256 of the payload, then
+the payload. It is written to a temporary name and renamed, so that readers see all of it or nothing
+and two writers do not disturb each other; an entry that does not match its own checksum is removed
+and rebuilt. A cache that cannot be written is no error: the code is then generated again next time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def default_directory() -> Path:
 
 
 def key_of(parts: Iterable[bytes | str]) -> str:
-    """A key from what the object depends on. Parts are delimited by their length, so none runs into the next."""
+    """A key from what the object depends on. Parts are delimited by their length, so none runs into
+    the next.
+    """
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -50,7 +52,10 @@ class ObjectCache:
         except OSError:
             return None
         payload = data[len(_MAGIC) + 32 :]
-        if data[: len(_MAGIC)] == _MAGIC and data[len(_MAGIC) : len(_MAGIC) + 32] == hashlib.sha256(payload).digest():
+        if (
+            data[: len(_MAGIC)] == _MAGIC
+            and data[len(_MAGIC) : len(_MAGIC) + 32] == hashlib.sha256(payload).digest()
+        ):
             return payload
         path.unlink(missing_ok=True)
         return None

@@ -1,6 +1,7 @@
 """LLVM: from IR text to object code, and from object code to callable addresses.
 
-Object code names its symbols and holds no addresses, so the same bytes serve any process on the same kind of host.
+Object code names its symbols and holds no addresses, so the same bytes serve any process on the
+same kind of host.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import llvmlite.binding as llvm
 
 
 class CompileError(Exception):
-    """LLVM refused the text: a bug of ours. The message holds LLVM's and the path of the text, if it was kept."""
+    """LLVM refused the text: a bug of ours. The message holds LLVM's and the path of the text, if
+    it was kept.
+    """
 
 
 @functools.cache
@@ -31,7 +34,9 @@ def host_cpu() -> tuple[str, str]:
 
 def compiler_identity() -> str:
     """What generated object code depends on besides its source: part of every cache key."""
-    return "/".join((llvm.get_process_triple(), *host_cpu(), ".".join(map(str, llvm.llvm_version_info))))
+    return "/".join(
+        (llvm.get_process_triple(), *host_cpu(), ".".join(map(str, llvm.llvm_version_info)))
+    )
 
 
 def target_machine(level: int) -> Any:
@@ -58,7 +63,9 @@ def parse(text: str) -> Any:
 
 
 def optimize(module: Any, machine: Any, level: int) -> None:
-    """Run LLVM's standard pipeline without vectorisation, which scalar guest code does not repay."""
+    """Run LLVM's standard pipeline without vectorisation, which scalar guest code does not
+    repay.
+    """
     options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = False
     options.slp_vectorization = False

@@ -1,8 +1,9 @@
 """From typed Python to IR.
 
-The `Lifter` walks a function's syntax tree as an interpreter would, with two kinds of value: what is known now (any
-Python object) and what the generated code will know (a typed IR value). Whatever depends only on the first kind is
-evaluated here: an `if` on it leaves one branch, a `for` over it unrolls. The rest becomes ops.
+The `Lifter` walks a function's syntax tree as an interpreter would, with two kinds of value: what
+is known now (any Python object) and what the generated code will know (a typed IR value). Whatever
+depends only on the first kind is evaluated here: an `if` on it leaves one branch, a `for` over it
+unrolls. The rest becomes ops.
 """
 
 from __future__ import annotations
@@ -91,8 +92,12 @@ def signature_of(native: NativeFunction) -> Signature:
 class Program:
     """The native functions of one module, lifted on demand, with their specialisations."""
 
-    def __init__(self, overrides: Mapping[Callable[..., Any], Callable[..., Any] | str] | None = None) -> None:
-        """`overrides` replaces native functions by others of the same signature, or by functions built as IR."""
+    def __init__(
+        self, overrides: Mapping[Callable[..., Any], Callable[..., Any] | str] | None = None
+    ) -> None:
+        """`overrides` replaces native functions by others of the same signature, or by functions
+        built as IR.
+        """
         self.functions: dict[str, ir.Function] = {}
         self._overrides = dict(overrides or {})
         self._done: dict[Any, ir.Function] = {}
@@ -105,8 +110,14 @@ class Program:
         self.functions[function.name] = function
         return function
 
-    def require(self, native: NativeFunction, constants: tuple[tuple[str, Any], ...], *, exported: bool = False,
-                self_kind: type[Struct] | None = None) -> ir.Function:
+    def require(
+        self,
+        native: NativeFunction,
+        constants: tuple[tuple[str, Any], ...],
+        *,
+        exported: bool = False,
+        self_kind: type[Struct] | None = None,
+    ) -> ir.Function:
         """The IR of `native` specialised for `constants`, lifted now if it has not been."""
         other = self._overrides.get(native.function)
         if isinstance(other, str):
@@ -129,7 +140,11 @@ class Program:
 
 
 def _lift(
-    program: Program, native: NativeFunction, name: str, constants: dict[str, Any], self_kind: type[Struct] | None
+    program: Program,
+    native: NativeFunction,
+    name: str,
+    constants: dict[str, Any],
+    self_kind: type[Struct] | None,
 ) -> ir.Function:
     signature = signature_of(native)
     params: list[ir.Value] = []
@@ -222,7 +237,9 @@ class Lifter:
 
     # -- whole bodies
 
-    def run(self, native: NativeFunction, names: dict[str, Any], returns: tuple[type[Any], ...]) -> None:
+    def run(
+        self, native: NativeFunction, names: dict[str, Any], returns: tuple[type[Any], ...]
+    ) -> None:
         """Lift the outermost body."""
         self.frame = Frame(native, {}, _assignments(native.tree), returns)
         for name, value in names.items():
@@ -361,7 +378,8 @@ class Lifter:
         if len(values) != len(kinds):
             self.refuse(statement, f"returns {len(values)} values, not {len(kinds)}")
         operands = [
-            self.coerce(value, kind, statement).operand for value, kind in zip(values, kinds, strict=True)
+            self.coerce(value, kind, statement).operand
+            for value, kind in zip(values, kinds, strict=True)
         ]
         frame = self.frame
         if frame.end is not None:
@@ -400,7 +418,12 @@ class Lifter:
                 self.refuse(target, f"{ref.kind.__name__} has no scalar member '{target.attr}'")
             operand = self.coerce(value, member.kind, target).operand
             self.builder.emit(
-                "st", ir_type(member.kind), ref.base, operand, offset=ref.offset + member.offset, scale=0
+                "st",
+                ir_type(member.kind),
+                ref.base,
+                operand,
+                offset=ref.offset + member.offset,
+                scale=0,
             )
         elif isinstance(target, ast.Subscript):
             self._store_element(target, value)
@@ -438,10 +461,15 @@ class Lifter:
             elif isinstance(value, int) and isinstance(frame.names.get(name), Local):
                 value = self.coerce(value, frame.names[name].kind, node)
             else:
-                self.refuse(node, f"'{name}' is assigned more than once: give its values a type, as in u32({value!r})")
+                self.refuse(
+                    node,
+                    f"'{name}' is assigned more than once: give its values a type, as in u32({value!r})",
+                )
         local = frame.names.get(name)
         if not isinstance(local, Local):
-            local = frame.names[name] = Local(value.kind, self.builder.variable(ir_type(value.kind)))
+            local = frame.names[name] = Local(
+                value.kind, self.builder.variable(ir_type(value.kind))
+            )
         if local.kind is not value.kind:
             self.refuse(node, f"'{name}' is {local.kind.__name__}, not {value.kind.__name__}")
         self.builder.emit("setvar", ir_type(local.kind), value.operand, var=local.number)
@@ -458,7 +486,12 @@ class Lifter:
             return value
         if kind is bool and isinstance(value, bool):
             return Val(bool, int(value))
-        if isinstance(value, Int) and type(value) is kind or isinstance(value, int) and not isinstance(value, Int):
+        if (
+            (isinstance(value, Int)
+            and type(value) is kind)
+            or (isinstance(value, int)
+            and not isinstance(value, Int))
+        ):
             return Val(kind, int(value))
         self.refuse(node, f"{value!r} where {kind.__name__} is wanted")
 
@@ -484,7 +517,9 @@ class Lifter:
         if node.id in names:
             found = names[node.id]
             if isinstance(found, Local):
-                return Val(found.kind, self.builder.emit("getvar", ir_type(found.kind), var=found.number))
+                return Val(
+                    found.kind, self.builder.emit("getvar", ir_type(found.kind), var=found.number)
+                )
             return found.read(self.builder) if isinstance(found, Deferred) else found
         scope = self.frame.native.function.__globals__
         if node.id in scope:
@@ -511,7 +546,9 @@ class Lifter:
         member = ref.kind.MEMBERS.get(node.attr)
         if isinstance(member, Field):
             type_ = ir_type(member.kind)
-            loaded = self.builder.emit("ld", type_, ref.base, offset=ref.offset + member.offset, scale=0)
+            loaded = self.builder.emit(
+                "ld", type_, ref.base, offset=ref.offset + member.offset, scale=0
+            )
             return Val(member.kind, loaded)
         if isinstance(member, Array):
             return ArrayRef(member, ref.base, ref.offset + member.offset)
@@ -525,8 +562,14 @@ class Lifter:
         self.refuse(node, f"{ref.kind.__name__} has no member '{node.attr}'")
 
     def special_member(self, ref: Ref, name: str) -> Any:
-        """In an instruction, the CPU's `pc` and `next_pc` are those of the instruction, not loads from the state."""
-        if self.function.kind == "handler" and name in ("pc", "next_pc") and "exception_pending" in ref.kind.MEMBERS:
+        """In an instruction, the CPU's `pc` and `next_pc` are those of the instruction, not loads
+        from the state.
+        """
+        if (
+            self.function.kind == "handler"
+            and name in ("pc", "next_pc")
+            and "exception_pending" in ref.kind.MEMBERS
+        ):
             return Val(u64, self.builder.emit("host", "i64", what=name))
         return None
 
@@ -535,7 +578,10 @@ class Lifter:
         index = self.value(node.slice)
         if not isinstance(owner, ArrayRef):
             if isinstance(owner, _RUNTIME) or isinstance(index, _RUNTIME):
-                self.refuse(node, "indexing wants an array of a struct, or an index known at translation time")
+                self.refuse(
+                    node,
+                    "indexing wants an array of a struct, or an index known at translation time",
+                )
             return owner[index]
         kind = owner.member.kind
         if isinstance(index, Val):
@@ -560,7 +606,9 @@ class Lifter:
         type_ = ir_type(operand.kind)
         if isinstance(node.op, ast.USub):
             return Val(operand.kind, self.builder.emit("sub", type_, 0, operand.operand))
-        return Val(operand.kind, self.builder.emit("xor", type_, operand.operand, operand.kind.MASK))
+        return Val(
+            operand.kind, self.builder.emit("xor", type_, operand.operand, operand.kind.MASK)
+        )
 
     def _eval_binop(self, node: ast.BinOp) -> Any:
         left, right = self.value(node.left), self.value(node.right)
@@ -667,7 +715,10 @@ class Lifter:
                 if isinstance(self.frame.names.get(part.id), (*_RUNTIME, Local, Deferred)):
                     return False
             elif isinstance(part, ast.Call):
-                if not (isinstance(part.func, ast.Name) and part.func.id in ("native_only", "len", "isinstance")):
+                if not (
+                    isinstance(part.func, ast.Name)
+                    and part.func.id in ("native_only", "len", "isinstance")
+                ):
                     return False
         return True
 
@@ -718,17 +769,24 @@ class Lifter:
             if result is None:
                 result = one
             else:
-                both = self.builder.emit("and", "i1", self.truth(result, node), self.truth(one, node))
+                both = self.builder.emit(
+                    "and", "i1", self.truth(result, node), self.truth(one, node)
+                )
                 result = Val(bool, both)
         return result
 
     def _compare(self, op: ast.cmpop, left: Any, right: Any, node: ast.AST) -> Any:
         if not isinstance(left, Val) and not isinstance(right, Val):
             return _PYTHON[type(op)](left, right)
-        kinds = {value.kind if isinstance(value, Val) else type(value)
-                 for value in (left, right) if isinstance(value, Val | Int)}
+        kinds = {
+            value.kind if isinstance(value, Val) else type(value)
+            for value in (left, right)
+            if isinstance(value, Val | Int)
+        }
         if len(kinds) != 1:
-            self.refuse(node, f"comparison of {' with '.join(sorted(kind.__name__ for kind in kinds))}")
+            self.refuse(
+                node, f"comparison of {' with '.join(sorted(kind.__name__ for kind in kinds))}"
+            )
         kind = kinds.pop()
         if kind is bool:
             a, b = self.truth(left, node), self.truth(right, node)
@@ -740,7 +798,9 @@ class Lifter:
             a, b = self._operand(left, kind), self._operand(right, kind)
             type_ = ir_type(kind)
         if isinstance(op, ast.Eq | ast.NotEq):
-            return Val(bool, self.builder.emit("eq" if isinstance(op, ast.Eq) else "ne", type_, a, b))
+            return Val(
+                bool, self.builder.emit("eq" if isinstance(op, ast.Eq) else "ne", type_, a, b)
+            )
         name, swap = _COMPARE[type(op)]
         prefix = "s" if kind is not bool and kind.SIGNED else "u"
         if swap:
@@ -763,7 +823,9 @@ class Lifter:
         number = self.builder.variable(ir_type(kind))
         for result, block in results:
             self.builder.block = block
-            self.builder.emit("setvar", ir_type(kind), self.coerce(result, kind, node).operand, var=number)
+            self.builder.emit(
+                "setvar", ir_type(kind), self.coerce(result, kind, node).operand, var=number
+            )
             self.builder.branch(end)
         self.builder.place(end)
         return Val(kind, self.builder.emit("getvar", ir_type(kind), var=number))
@@ -814,13 +876,20 @@ class Lifter:
         self.refuse(node, f"{arguments[0]!r} cannot be cast to {kind.__name__}")
 
     def call(
-        self, native: NativeFunction, ref: Ref | None, arguments: list[Any], keywords: dict[str, Any], node: ast.AST
+        self,
+        native: NativeFunction,
+        ref: Ref | None,
+        arguments: list[Any],
+        keywords: dict[str, Any],
+        node: ast.AST,
     ) -> Any:
         """Call (or inline) another native function."""
         signature = signature_of(native)
         given = ([ref] if ref is not None else []) + arguments
         names = dict(zip(signature.parameters, given, strict=False)) | keywords
-        if len(given) + len(keywords) != len(signature.parameters) or set(names) != set(signature.parameters):
+        if len(given) + len(keywords) != len(signature.parameters) or set(names) != set(
+            signature.parameters
+        ):
             self.refuse(node, f"{native.name} takes ({', '.join(signature.parameters)})")
         if native.inline:
             typed = {
@@ -835,7 +904,9 @@ class Lifter:
             value = names[name]
             if kind is ConstMarker:
                 if isinstance(value, _RUNTIME):
-                    self.refuse(node, f"'{name}' of {native.name} must be known at translation time")
+                    self.refuse(
+                        node, f"'{name}' of {native.name} must be known at translation time"
+                    )
                 constants.append((name, value))
                 continue
             if name == "self" and kind is Struct and isinstance(value, Ref):
@@ -843,11 +914,17 @@ class Lifter:
                 operands.append(self.pointer(value))
                 continue
             if isinstance(value, Ref) and not issubclass(value.kind, kind):
-                self.refuse(node, f"'{name}' of {native.name} is {kind.__name__}, not {value.kind.__name__}")
+                self.refuse(
+                    node, f"'{name}' of {native.name} is {kind.__name__}, not {value.kind.__name__}"
+                )
             operands.append(self.coerce(value, kind, node).operand)
         callee = self.program.require(native, tuple(constants), self_kind=self_kind)
         state = next(
-            (v for v in names.values() if isinstance(v, Ref) and "exception_pending" in v.kind.MEMBERS),
+            (
+                v
+                for v in names.values()
+                if isinstance(v, Ref) and "exception_pending" in v.kind.MEMBERS
+            ),
             None,
         )
         return self.emit_call(callee, operands, signature.returns, state)
@@ -889,7 +966,9 @@ class Lifter:
         fault, go_on = self.builder.new_block("raised"), self.builder.new_block("returned")
         offset = state.offset + state.kind.MEMBERS["exception_pending"].offset
         pending = self.builder.emit("ld", "i32", state.base, offset=offset, scale=0)
-        self.builder.branch_if(self.builder.emit("ne", "i32", pending, 0), fault, go_on, likely="no")
+        self.builder.branch_if(
+            self.builder.emit("ne", "i32", pending, 0), fault, go_on, likely="no"
+        )
         self.builder.place(fault)
         if self.in_instruction:
             self.builder.emit("exit_tb", "void", 0, what="exception")

@@ -1,8 +1,9 @@
-"""What generated code needs of the host beyond LLVM's portable operations. The only module that knows the host's
-architecture and operating system.
+"""What generated code needs of the host beyond LLVM's portable operations. The only module that
+knows the host's architecture and operating system.
 
-FPU control words: Intel SDM volume 1, 10.2.3 (MXCSR); Arm ARM, FPCR and FPSR. Flags are given in RISC-V's order, which
-the rest of ratite uses: inexact 1, underflow 2, overflow 4, division by zero 8, invalid 16.
+FPU control words: Intel SDM volume 1, 10.2.3 (MXCSR); Arm ARM, FPCR and FPSR. Flags are given in
+RISC-V's order, which the rest of ratite uses: inexact 1, underflow 2, overflow 4, division by zero
+8, invalid 16.
 """
 
 from __future__ import annotations

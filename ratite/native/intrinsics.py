@@ -1,7 +1,7 @@
 """Operations of the native subset that Python has no operator for, with their CPython meaning.
 
-An intrinsic is an ordinary function; the frontend knows it by the name that `@intrinsic` gives it and emits the
-corresponding IR instead of calling it.
+An intrinsic is an ordinary function; the frontend knows it by the name that `@intrinsic` gives it
+and emits the corresponding IR instead of calling it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ Const = Annotated[C, ConstMarker]
 
 
 def intrinsic(name: str) -> Callable[[F], F]:
-    """Mark a function or method as the CPython meaning of an operation that the frontend emits itself."""
+    """Mark a function or method as the CPython meaning of an operation that the frontend emits
+    itself.
+    """
 
     def mark(function: F) -> F:
         function.__intrinsic__ = name  # type: ignore[attr-defined]
@@ -113,8 +115,9 @@ def host_fill(address: u64, byte: u8, size: u64) -> None:
     ctypes.memset(int(address), int(byte), int(size))
 
 
-# In CPython one lock stands for the atomicity of the host's instructions. Native code does not take it: the two are
-# never used on one location at a time, because a machine runs either on the reference executor or on generated code.
+# In CPython one lock stands for the atomicity of the host's instructions. Native code does not take
+# it: the two are never used on one location at a time, because a machine runs either on the
+# reference executor or on generated code.
 _ATOMIC = threading.Lock()
 
 
@@ -216,7 +219,9 @@ def clock_ns() -> u64:
 
 @intrinsic("native_only")
 def native_only() -> bool:
-    """True in generated code, False in CPython: chooses a host shortcut for what the rest of a function defines."""
+    """True in generated code, False in CPython: chooses a host shortcut for what the rest of a
+    function defines.
+    """
     return False
 
 
@@ -247,8 +252,9 @@ def return_to_python() -> None:
     raise RuntimeError("handlers run in generated code only")
 
 
-# Host FPU operations on bit patterns, under the rounding mode and with the sticky flags of the host's FPU. They are
-# reached only behind `native_only()`: their CPython meaning is the soft-float code beside them.
+# Host FPU operations on bit patterns, under the rounding mode and with the sticky flags of the
+# host's FPU. They are reached only behind `native_only()`: their CPython meaning is the soft-float
+# code beside them.
 
 
 def _fpu_only(*_: object) -> Any:
@@ -277,4 +283,3 @@ host_sitof: Callable[[type[T], Int], T] = _fpu("sitof")
 host_uitof: Callable[[type[T], Int], T] = _fpu("uitof")
 host_fp_flags: Callable[[], u32] = _fpu("host_fp_flags")
 host_fp_set: Callable[[u32], None] = _fpu("host_fp_set")
-

@@ -1,12 +1,14 @@
 """The intermediate representation: typed operations in basic blocks.
 
-Shape: a `Function` is a list of `Block`s; a block is a list of `Op`s, the last of which is a terminator. An op has an
-opcode (a row of `OPCODES`), a type (that of its result, or of the value it stores or compares), arguments (`Value`s or
-plain integers, which are constants) and, for some opcodes, symbolic attributes. Values are assigned once; what a
-function mutates lives in numbered variables (`getvar`, `setvar`), which the optimiser and LLVM turn into registers.
+Shape: a `Function` is a list of `Block`s; a block is a list of `Op`s, the last of which is a
+terminator. An op has an opcode (a row of `OPCODES`), a type (that of its result, or of the value it
+stores or compares), arguments (`Value`s or plain integers, which are constants) and, for some
+opcodes, symbolic attributes. Values are assigned once; what a function mutates lives in numbered
+variables (`getvar`, `setvar`), which the optimiser and LLVM turn into registers.
 
-Machine state is reached by `ld` and `st` at a constant byte offset from a pointer, with an optional scaled index; guest
-memory by `guest_ld`, `guest_st` and `guest_ptr`, whose lowering is a policy (softmmu, flat).
+Machine state is reached by `ld` and `st` at a constant byte offset from a pointer, with an optional
+scaled index; guest memory by `guest_ld`, `guest_st` and `guest_ptr`, whose lowering is a policy
+(softmmu, flat).
 """
 
 from __future__ import annotations
@@ -58,20 +60,23 @@ OPCODES: dict[str, OpInfo] = {
     "setvar": OpInfo(1, False, False),
     "select": OpInfo(3, True, True),
     # arithmetic and logic
-    **{name: _COMMUTING for name in ("add", "mul", "and", "or", "xor")},
-    **{name: _BINARY for name in ("sub", "shl", "lshr", "ashr")},
+    **dict.fromkeys(("add", "mul", "and", "or", "xor"), _COMMUTING),
+    **dict.fromkeys(("sub", "shl", "lshr", "ashr"), _BINARY),
     **{name: OpInfo(2, True, False) for name in ("udiv", "urem", "sdiv", "srem")},
-    **{name: _UNARY for name in ("clz", "ctz", "popcount", "bswap")},
+    **dict.fromkeys(("clz", "ctz", "popcount", "bswap"), _UNARY),
     # compare: the type is the operands', the result is i1
-    **{name: _COMMUTING for name in ("eq", "ne")},
-    **{name: _BINARY for name in ("ult", "ule", "slt", "sle")},
+    **dict.fromkeys(("eq", "ne"), _COMMUTING),
+    **dict.fromkeys(("ult", "ule", "slt", "sle"), _BINARY),
     # conversion: the type is the result's
-    **{name: _UNARY for name in ("zext", "sext", "trunc", "ptrtoint", "inttoptr")},
+    **dict.fromkeys(("zext", "sext", "trunc", "ptrtoint", "inttoptr"), _UNARY),
     # floating point on the host FPU under its current rounding mode: bit patterns in and out
     **{name: OpInfo(2, True, False) for name in ("fadd", "fsub", "fmul", "fdiv")},
     **{name: OpInfo(2, True, False) for name in ("feq", "flt", "fle")},
     "fma": OpInfo(3, True, False),
-    **{name: OpInfo(1, True, False) for name in ("fsqrt", "fcvt", "ftosi", "ftoui", "sitof", "uitof")},
+    **{
+        name: OpInfo(1, True, False)
+        for name in ("fsqrt", "fcvt", "ftosi", "ftoui", "sitof", "uitof")
+    },
     # state: ld base [index]; st base value [index]; attributes offset, scale
     "ld": OpInfo(-1, True, False),
     "st": OpInfo(-1, False, False),
@@ -108,7 +113,9 @@ COMPARES = frozenset(("eq", "ne", "ult", "ule", "slt", "sle", "feq", "flt", "fle
 
 
 class Op:
-    """One operation. `attributes` are integers or strings, in the order in which the text form prints them."""
+    """One operation. `attributes` are integers or strings, in the order in which the text form
+    prints them.
+    """
 
     __slots__ = ("args", "attributes", "name", "result", "targets", "type")
 
@@ -149,7 +156,9 @@ class Block:
 
 @dataclass(slots=True)
 class Function:
-    """A function: C calling convention when `kind` is "native", a tail-calling record handler when "handler"."""
+    """A function: C calling convention when `kind` is "native", a tail-calling record handler when
+    "handler".
+    """
 
     name: str
     params: list[Value]
@@ -240,8 +249,9 @@ def successors(block: Block) -> tuple[str, ...]:
 
 
 def verify(function: Function) -> None:
-    """Raise `IrError` unless every rule of the IR holds: shapes, types, single assignment, dominance by block order
-    within a block and reachability of definitions across blocks, known labels and variables."""
+    """Raise `IrError` unless every rule of the IR holds: shapes, types, single assignment,
+    dominance by block order within a block and reachability of definitions across blocks, known
+    labels and variables."""
     labels = [block.label for block in function.blocks]
     if len(set(labels)) != len(labels):
         raise IrError(f"{function.name}: a label is defined twice")
@@ -283,15 +293,29 @@ def _verify_op(
     if op.name in ("getvar", "setvar"):
         if function.variables.get(int(op.attributes["var"])) != op.type:
             raise IrError(f"{where}: variable {op.attributes['var']} is not {op.type}")
-    same_type = op.name in ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr", "setvar", "mov")
-    if same_type or op.name in COMPARES and not op.name.startswith("f"):
+    same_type = op.name in (
+        "add",
+        "sub",
+        "mul",
+        "and",
+        "or",
+        "xor",
+        "shl",
+        "lshr",
+        "ashr",
+        "setvar",
+        "mov",
+    )
+    if same_type or (op.name in COMPARES and not op.name.startswith("f")):
         for argument in op.args:
             if isinstance(argument, Value) and argument.type != op.type:
                 raise IrError(f"{where}: {argument} is {argument.type}, op is {op.type}")
 
 
 def _verify_dominance(function: Function) -> None:
-    """Every use must be reached by its definition on every path: forward data flow over available values."""
+    """Every use must be reached by its definition on every path: forward data flow over available
+    values.
+    """
     by_label = {block.label: block for block in function.blocks}
     parameters = frozenset(value.number for value in function.params)
     available: dict[str, frozenset[int] | None] = {block.label: None for block in function.blocks}
@@ -317,6 +341,8 @@ def _verify_dominance(function: Function) -> None:
         for op in block.ops:
             for argument in op.args:
                 if isinstance(argument, Value) and argument.number not in known:
-                    raise IrError(f"{function.name}.{block.label}: {op.name} uses {argument} before it is set")
+                    raise IrError(
+                        f"{function.name}.{block.label}: {op.name} uses {argument} before it is set"
+                    )
             if op.result is not None:
                 known.add(op.result.number)

@@ -100,7 +100,9 @@ def _host_pointer(lifter: Lifter, call: Call, index: int) -> ir.Operand:
     return lifter.builder.emit("inttoptr", "ptr", address.operand)
 
 
-@_lifts("atomic_swap", "atomic_add", "atomic_and", "atomic_or", "atomic_xor", "atomic_min", "atomic_max")
+@_lifts(
+    "atomic_swap", "atomic_add", "atomic_and", "atomic_or", "atomic_xor", "atomic_min", "atomic_max"
+)
 def _atomic_update(lifter: Lifter, call: Call) -> Any:
     name = call.name.removeprefix("atomic_")
     value = _typed(lifter, call, 1)
@@ -108,7 +110,10 @@ def _atomic_update(lifter: Lifter, call: Call) -> Any:
         name = name if value.kind.SIGNED else f"u{name}"
     pointer = _host_pointer(lifter, call, 0)
     op = {"swap": "xchg"}.get(name, name)
-    return Val(value.kind, lifter.builder.emit("atomic_rmw", ir_type(value.kind), pointer, value.operand, rmw=op))
+    return Val(
+        value.kind,
+        lifter.builder.emit("atomic_rmw", ir_type(value.kind), pointer, value.operand, rmw=op),
+    )
 
 
 @_lifts("atomic_cas")
@@ -117,13 +122,18 @@ def _atomic_cas(lifter: Lifter, call: Call) -> Any:
     expected = lifter.coerce(call.arguments[1], value.kind, call.node)
     pointer = _host_pointer(lifter, call, 0)
     type_ = ir_type(value.kind)
-    return Val(value.kind, lifter.builder.emit("atomic_cas", type_, pointer, expected.operand, value.operand))
+    return Val(
+        value.kind,
+        lifter.builder.emit("atomic_cas", type_, pointer, expected.operand, value.operand),
+    )
 
 
 @_lifts("atomic_load")
 def _atomic_load(lifter: Lifter, call: Call) -> Any:
     kind = call.arguments[0]
-    return Val(kind, lifter.builder.emit("atomic_ld", ir_type(kind), _host_pointer(lifter, call, 1)))
+    return Val(
+        kind, lifter.builder.emit("atomic_ld", ir_type(kind), _host_pointer(lifter, call, 1))
+    )
 
 
 @_lifts("atomic_store")
@@ -185,7 +195,9 @@ def _switch_call(lifter: Lifter, call: Call) -> Any:
 @_lifts("fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma")
 def _fpu_arithmetic(lifter: Lifter, call: Call) -> Any:
     first = _typed(lifter, call, 0)
-    operands = [lifter.coerce(argument, first.kind, call.node).operand for argument in call.arguments]
+    operands = [
+        lifter.coerce(argument, first.kind, call.node).operand for argument in call.arguments
+    ]
     return Val(first.kind, lifter.builder.emit(call.name, ir_type(first.kind), *operands))
 
 
@@ -202,7 +214,9 @@ def _fpu_convert(lifter: Lifter, call: Call) -> Any:
     kind = call.arguments[0]
     value = _typed(lifter, call, 1)
     name = call.name
-    return Val(kind, lifter.builder.emit(name, ir_type(kind), value.operand, source=ir_type(value.kind)))
+    return Val(
+        kind, lifter.builder.emit(name, ir_type(kind), value.operand, source=ir_type(value.kind))
+    )
 
 
 @_lifts("host_fp_flags")
@@ -235,9 +249,13 @@ def _guest_store(lifter: Lifter, call: Call) -> Any:
 
 @_lifts("guest_pointer")
 def _guest_pointer(lifter: Lifter, call: Call) -> Any:
-    """`pointer_to(address, size, access)`: host address of naturally aligned guest RAM, or a guest exception."""
+    """`pointer_to(address, size, access)`: host address of naturally aligned guest RAM, or a guest
+    exception.
+    """
     address = lifter.coerce(call.arguments[0], u64, call.node).operand
-    pointer = lifter.builder.emit("guest_ptr", "i64", address, size=call.arguments[1], access=call.arguments[2])
+    pointer = lifter.builder.emit(
+        "guest_ptr", "i64", address, size=call.arguments[1], access=call.arguments[2]
+    )
     return Val(u64, pointer)
 
 
@@ -249,10 +267,16 @@ def _guest_raise(lifter: Lifter, call: Call) -> Any:
     if not lifter.in_instruction:
         lifter.function.raises = True
     members = state.kind.MEMBERS
-    for name, operand in (("exception_cause", cause), ("exception_value", value), ("exception_pending", 1)):
+    for name, operand in (
+        ("exception_cause", cause),
+        ("exception_value", value),
+        ("exception_pending", 1),
+    ):
         member = members[name]
         kind = member.kind
-        lifter.builder.emit("st", ir_type(kind), state.base, operand, offset=state.offset + member.offset, scale=0)
+        lifter.builder.emit(
+            "st", ir_type(kind), state.base, operand, offset=state.offset + member.offset, scale=0
+        )
     if lifter.in_instruction:
         lifter.builder.emit("exit_tb", "void", 0, what="exception")
     else:
@@ -263,7 +287,10 @@ def _guest_raise(lifter: Lifter, call: Call) -> Any:
 def _guest_jump(lifter: Lifter, call: Call) -> Any:
     target = call.arguments[0]
     if not isinstance(target, PcOffset):
-        lifter.refuse(call.node, "jump() takes the instruction's own displacement; use jump_to() for an address")
+        lifter.refuse(
+            call.node,
+            "jump() takes the instruction's own displacement; use jump_to() for an address",
+        )
     lifter.builder.emit("goto_tb", "void", slot=target.slot)
 
 
@@ -284,7 +311,9 @@ def _guest_leave(lifter: Lifter, call: Call) -> Any:
 
 @_lifts("guest_end_block")
 def _guest_end_block(lifter: Lifter, call: Call) -> Any:
-    """The instruction retires and its successor is looked up afresh: modes or mappings may have changed."""
+    """The instruction retires and its successor is looked up afresh: modes or mappings may have
+    changed.
+    """
     _set_pc(lifter, call, lifter.builder.emit("host", "i64", what="next_pc"))
     lifter.builder.emit("lookup_tb", "void")
 
@@ -298,9 +327,9 @@ def _guest_sync(lifter: Lifter, call: Call) -> Any:
 def _set_pc(lifter: Lifter, call: Call, target: ir.Operand) -> None:
     assert call.ref is not None
     member = call.ref.kind.MEMBERS["pc"]
-    lifter.builder.emit("st", "i64", call.ref.base, target, offset=call.ref.offset + member.offset, scale=0)
-
-
+    lifter.builder.emit(
+        "st", "i64", call.ref.base, target, offset=call.ref.offset + member.offset, scale=0
+    )
 
 
 # -- from handler to handler
@@ -308,7 +337,9 @@ def _set_pc(lifter: Lifter, call: Call, target: ir.Operand) -> None:
 
 @_lifts("dispatch")
 def _dispatch(lifter: Lifter, call: Call) -> Any:
-    record, block = (lifter.coerce(argument, u64, call.node).operand for argument in call.arguments[:2])
+    record, block = (
+        lifter.coerce(argument, u64, call.node).operand for argument in call.arguments[:2]
+    )
     budget = lifter.coerce(call.arguments[2], i64, call.node).operand
     pointers = [lifter.builder.emit("inttoptr", "ptr", operand) for operand in (record, block)]
     lifter.builder.emit("dispatch", "void", *pointers, budget)

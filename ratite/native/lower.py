@@ -1,7 +1,8 @@
 """From IR to LLVM IR text.
 
-The text is written directly: no object graph in between. Guest memory and translation-block control are lowered by a
-`Policy`, because how an access reaches memory and how control leaves an instruction belong to the tier, not to the op.
+The text is written directly: no object graph in between. Guest memory and translation-block control
+are lowered by a `Policy`, because how an access reaches memory and how control leaves an
+instruction belong to the tier, not to the op.
 """
 
 from __future__ import annotations
@@ -21,7 +22,21 @@ _SUFFIX = {"i16": "f16", "i32": "f32", "i64": "f64"}
 _STRICT = 'metadata !"fpexcept.strict"'
 _DYNAMIC = f'metadata !"round.dynamic", {_STRICT}'
 _FPU_OPS = frozenset(
-    ("fadd", "fsub", "fmul", "fdiv", "fma", "fsqrt", "feq", "flt", "fle", "fcvt", "ftosi", "sitof", "uitof")
+    (
+        "fadd",
+        "fsub",
+        "fmul",
+        "fdiv",
+        "fma",
+        "fsqrt",
+        "feq",
+        "flt",
+        "fle",
+        "fcvt",
+        "ftosi",
+        "sitof",
+        "uitof",
+    )
 )
 
 
@@ -114,7 +129,9 @@ class Lowering:
         elif method is not None:
             method(op)
         else:
-            assert self.policy is not None, f"{self.function.name}: {op.name} outside an instruction"
+            assert self.policy is not None, (
+                f"{self.function.name}: {op.name} outside an instruction"
+            )
             self.policy.lower(self, op)
 
     # -- moves and bits
@@ -141,7 +158,9 @@ class Lowering:
     def _convert(self, op: ir.Op) -> None:
         source = op.args[0]
         have = source.type if isinstance(source, ir.Value) else "i64"
-        self.line(f"  {self.result(op)} = {op.name} {have} {self.operand(source, have)} to {op.type}")
+        self.line(
+            f"  {self.result(op)} = {op.name} {have} {self.operand(source, have)} to {op.type}"
+        )
 
     _op_zext = _op_sext = _op_trunc = _op_ptrtoint = _op_inttoptr = _convert
 
@@ -172,7 +191,9 @@ class Lowering:
         if index is not None:
             indexed = self.fresh("p")
             scale = f"[{op.attributes['scale']} x i8]"
-            self.line(f"  {indexed} = getelementptr {scale}, ptr {pointer}, i64 {self.operand(index, 'i64')}")
+            self.line(
+                f"  {indexed} = getelementptr {scale}, ptr {pointer}, i64 {self.operand(index, 'i64')}"
+            )
             pointer = indexed
         return pointer
 
@@ -197,13 +218,17 @@ class Lowering:
         pointer = self.operand(op.args[0], "ptr")
         old, new = (self.operand(argument, op.type) for argument in op.args[1:])
         pair = self.fresh("cas")
-        self.line(f"  {pair} = cmpxchg ptr {pointer}, {op.type} {old}, {op.type} {new} seq_cst seq_cst")
+        self.line(
+            f"  {pair} = cmpxchg ptr {pointer}, {op.type} {old}, {op.type} {new} seq_cst seq_cst"
+        )
         self.line(f"  {self.result(op)} = extractvalue {{ {op.type}, i1 }} {pair}, 0")
 
     def _op_atomic_ld(self, op: ir.Op) -> None:
         align = ir.WIDTH[op.type] // 8
         pointer = self.operand(op.args[0], "ptr")
-        self.line(f"  {self.result(op)} = load atomic {op.type}, ptr {pointer} acquire, align {align}")
+        self.line(
+            f"  {self.result(op)} = load atomic {op.type}, ptr {pointer} acquire, align {align}"
+        )
 
     def _op_atomic_st(self, op: ir.Op) -> None:
         align = ir.WIDTH[op.type] // 8
@@ -220,7 +245,9 @@ class Lowering:
         self.line(f"  {name} = bitcast {type_} {self.operand(operand, type_)} to {_FLOAT[type_]}")
         return f"{_FLOAT[type_]} {name}"
 
-    def _fpu_call(self, op: ir.Op, name: str, arguments: list[str], returns: str, metadata: str) -> str:
+    def _fpu_call(
+        self, op: ir.Op, name: str, arguments: list[str], returns: str, metadata: str
+    ) -> str:
         kinds = ", ".join(argument.split()[0] for argument in arguments)
         marks = ", ".join("metadata" for _ in range(metadata.count("metadata")))
         self.declare(f"{returns} @llvm.experimental.constrained.{name}({kinds}, {marks})")
@@ -282,8 +309,12 @@ class Lowering:
         callee = str(op.attributes["function"])
         results = str(op.attributes["results"])
         parts = results.split(",") if results else []
-        returns = "void" if not parts else parts[0] if len(parts) == 1 else f"{{ {', '.join(parts)} }}"
-        arguments = ", ".join(self._argument(argument, callee, index) for index, argument in enumerate(op.args))
+        returns = (
+            "void" if not parts else parts[0] if len(parts) == 1 else f"{{ {', '.join(parts)} }}"
+        )
+        arguments = ", ".join(
+            self._argument(argument, callee, index) for index, argument in enumerate(op.args)
+        )
         target = "" if not parts else f"{self.result(op)} = "
         self.line(f'  {target}call {returns} @"{callee}"({arguments})')
 
@@ -299,7 +330,9 @@ class Lowering:
         called = op.args[0]
         assert isinstance(called, ir.Value)
         aggregate = self.aggregates[called.number]
-        self.line(f"  {self.result(op)} = extractvalue {aggregate} %v{called.number}, {op.attributes['index']}")
+        self.line(
+            f"  {self.result(op)} = extractvalue {aggregate} %v{called.number}, {op.attributes['index']}"
+        )
 
     @property
     def aggregates(self) -> dict[int, str]:
@@ -321,7 +354,8 @@ class Lowering:
             return
         callee, types = HOST_CALLS[what]
         arguments = ", ".join(
-            f"{type_} {self.operand(argument, type_)}" for argument, type_ in zip(op.args, types, strict=True)
+            f"{type_} {self.operand(argument, type_)}"
+            for argument, type_ in zip(op.args, types, strict=True)
         )
         target = "" if op.result is None else f"{self.result(op)} = "
         self.line(f"  {target}call {op.type} @{callee}({arguments})")
@@ -330,7 +364,9 @@ class Lowering:
         self.line(f"  br label %{op.targets[0]}")
 
     def _op_cbr(self, op: ir.Op) -> None:
-        weights = {"yes": ", !prof !0", "no": ", !prof !1"}.get(str(op.attributes.get("likely", "")), "")
+        weights = {"yes": ", !prof !0", "no": ", !prof !1"}.get(
+            str(op.attributes.get("likely", "")), ""
+        )
         condition = self.operand(op.args[0], "i1")
         self.line(f"  br i1 {condition}, label %{op.targets[0]}, label %{op.targets[1]}{weights}")
 
@@ -348,7 +384,9 @@ class Lowering:
         if not op.args:
             self.line("  ret void")
             return
-        values = [f"{kind} {self.operand(arg, kind)}" for kind, arg in zip(kinds, op.args, strict=True)]
+        values = [
+            f"{kind} {self.operand(arg, kind)}" for kind, arg in zip(kinds, op.args, strict=True)
+        ]
         if len(values) == 1:
             self.line(f"  ret {values[0]}")
             return
@@ -373,7 +411,9 @@ def native_signature(function: ir.Function) -> str:
     return f'{linkage}{returns} @"{function.name}"({parameters})'
 
 
-def lower_module(functions: Iterable[ir.Function], policies: dict[str, Policy], extra: str = "") -> str:
+def lower_module(
+    functions: Iterable[ir.Function], policies: dict[str, Policy], extra: str = ""
+) -> str:
     """LLVM text of a module. `policies` maps a function's kind to what lowers its guest ops."""
     functions = list(functions)
     Lowering.parameter_types = {
@@ -385,6 +425,8 @@ def lower_module(functions: Iterable[ir.Function], policies: dict[str, Policy], 
         lowering = Lowering(function, policies.get(function.kind))
         bodies.append(lowering.text())
         declarations |= lowering.uses
-    metadata = '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}'
+    metadata = (
+        '!0 = !{!"branch_weights", i32 2000, i32 1}\n!1 = !{!"branch_weights", i32 1, i32 2000}'
+    )
     parts = [PRELUDE, *sorted(declarations), extra, *bodies, metadata]
     return "\n".join(part for part in parts if part) + "\n"

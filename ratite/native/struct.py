@@ -1,8 +1,8 @@
 """State that native code and Python share: one declaration, two views.
 
-A subclass of `Struct` declares its fields in order; each gets a byte offset with natural alignment. Python sees an
-instance as a view of host memory at an address; the native frontend turns the same attribute accesses into loads and
-stores at those offsets.
+A subclass of `Struct` declares its fields in order; each gets a byte offset with natural alignment.
+Python sees an instance as a view of host memory at an address; the native frontend turns the same
+attribute accesses into loads and stores at those offsets.
 
     class Timer(Struct):
         deadline = Field(u64)
@@ -162,7 +162,9 @@ Member = Field[Any] | Array[Any] | Nested[Any]
 
 
 class Struct:
-    """Base of the declared structs. An instance is a view; it does not own the memory unless made by `allocate`."""
+    """Base of the declared structs. An instance is a view; it does not own the memory unless made
+    by `allocate`.
+    """
 
     SIZE: ClassVar[int] = 0
     MEMBERS: ClassVar[dict[str, Member]] = {}

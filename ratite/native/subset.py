@@ -1,7 +1,8 @@
 """Marking a function as native, and refusing at once what the subset does not hold.
 
-A native function stays an ordinary Python function. The decorator finds its syntax tree (each source file is parsed
-once), checks it against the subset and remembers it; generating code happens later, in `frontend`.
+A native function stays an ordinary Python function. The decorator finds its syntax tree (each
+source file is parsed once), checks it against the subset and remembers it; generating code happens
+later, in `frontend`.
 """
 
 from __future__ import annotations
@@ -134,8 +135,9 @@ _trusted = False
 
 
 def trust_sources(*, trusted: bool) -> None:
-    """Skip the check at definition while the package's own modules are imported: their generated code is in the
-    object cache under their content, so the very same sources have passed it before."""
+    """Skip the check at definition while the package's own modules are imported: their generated
+    code is in the object cache under their content, so the very same sources have passed it
+    before."""
     global _trusted
     _trusted = trusted
 
@@ -146,8 +148,8 @@ def native(function: F) -> F:
 
 
 def inlined(function: F) -> F:
-    """Mark a native function whose body is placed into each caller: for code that touches guest memory or ends an
-    instruction, and so needs its caller's context."""
+    """Mark a native function whose body is placed into each caller: for code that touches guest
+    memory or ends an instruction, and so needs its caller's context."""
     return _mark(function, inline=True)
 
 

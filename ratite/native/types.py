@@ -1,21 +1,24 @@
 """Typed integers of the native subset.
 
-Each class is an `int` whose arithmetic wraps to its width, so a function written with them means in CPython what its
-generated machine code means. The rules, in full:
+Each class is an `int` whose arithmetic wraps to its width, so a function written with them means in
+CPython what its generated machine code means. The rules, in full:
 
-- `+ - * & | ^ ~` and unary minus wrap. Both operands have one width, or one of them is a plain Python integer, which
-  takes the other's type. Signed with unsigned of one width gives unsigned, as in C.
-- `<< >>` shift by the count modulo the width. `>>` is logical for `u`, arithmetic for `i`. The count may be of any type.
-- `// %` exist for unsigned only, where floor and truncation agree; `quot` and `rem` truncate signed values toward zero.
-  A divisor of zero is the caller's mistake (it raises here and is undefined natively).
+- `+ - * & | ^ ~` and unary minus wrap. Both operands have one width, or one of them is a plain
+  Python integer, which takes the other's type. Signed with unsigned of one width gives unsigned, as
+  in C.
+- `<< >>` shift by the count modulo the width. `>>` is logical for `u`, arithmetic for `i`. The
+  count may be of any type.
+- `// %` exist for unsigned only, where floor and truncation agree; `quot` and `rem` truncate signed
+  values toward zero. A divisor of zero is the caller's mistake (it raises here and is undefined
+  natively).
 - `< <= > >= == !=` want one signedness and width on both sides, or a plain integer that fits.
-- A call casts as C does: `u8(x)` truncates, `i64(i32(x))` sign-extends the low word, `u64(i32(x))` sign-extends,
-  `u64(u32(x))` zero-extends, `u64(a < b)` is 0 or 1.
+- A call casts as C does: `u8(x)` truncates, `i64(i32(x))` sign-extends the low word, `u64(i32(x))`
+  sign-extends, `u64(u32(x))` zero-extends, `u64(a < b)` is 0 or 1.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self, SupportsIndex
+from typing import ClassVar, Self, SupportsIndex, cast
 
 
 class Int(int):
@@ -32,13 +35,13 @@ class Int(int):
             bits -= cls.MASK + 1
         return int.__new__(cls, bits)
 
-    def _result(self, other: int) -> type[Any]:
+    def _result(self, other: int) -> type[Self]:
         kind = type(self)
         if type(other) is kind or not isinstance(other, Int):
             return kind
         if other.WIDTH != self.WIDTH:
             raise TypeError(f"{kind.__name__} with {type(other).__name__}: cast one of them")
-        return kind.UNSIGNED_TWIN
+        return cast(type[Self], kind.UNSIGNED_TWIN)
 
     def __add__(self, other: int) -> Self:
         return self._result(other)(int.__add__(self, other))
@@ -82,7 +85,7 @@ class Int(int):
     def __mod__(self, other: int) -> Self:
         return self._unsigned_only(other)(int.__mod__(self, other))
 
-    def _unsigned_only(self, other: int) -> type[Any]:
+    def _unsigned_only(self, other: int) -> type[Self]:
         kind = self._result(other)
         if self.SIGNED or getattr(other, "SIGNED", False):
             raise TypeError("// and % are for unsigned values; use quot() and rem()")

@@ -1,4 +1,6 @@
-"""What an expression of the native subset evaluates to while it is lifted, besides objects that are known already."""
+"""What an expression of the native subset evaluates to while it is lifted, besides objects that are
+known already.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,18 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A name whose value is read anew at each use: what is cheap to load need not be kept in a register."""
+    """A name whose value is read anew at each use: what is cheap to load need not be kept in a
+    register.
+    """
 
     read: Callable[[ir.Builder], Val]
 
 
 @dataclass(frozen=True, slots=True)
 class PcOffset:
-    """A decoded operand that is a displacement from the instruction's own address: the target of a direct jump."""
+    """A decoded operand that is a displacement from the instruction's own address: the target of a
+    direct jump.
+    """
 
     slot: int
 

@@ -110,7 +110,12 @@ def program(text: str) -> bytes:
 def _displace(line: str, labels: Mapping[str, int], here: int) -> str:
     head, comma, last = line.rpartition(",") if "," in line else line.rpartition(" ")
     name = last.strip()
-    if name.isidentifier() and name not in REGISTERS and name not in FLOATS and line.split()[0] in _JUMPS:
+    if (
+        name.isidentifier()
+        and name not in REGISTERS
+        and name not in FLOATS
+        and line.split()[0] in _JUMPS
+    ):
         return f"{head}{comma} {labels.get(name, here) - here}"
     return line
 
@@ -140,7 +145,11 @@ def _operand(field: str, text: str) -> int:
 
 def _fields(name: str, parts: Sequence[str]) -> dict[str, int]:
     present = RISCV.insns[name].pattern.fields
-    order = [field for field in ("rd", "csr", "rs1", "rs2", "rs3", "imm", "shamt", "uimm", "rm") if field in present]
+    order = [
+        field
+        for field in ("rd", "csr", "rs1", "rs2", "rs3", "imm", "shamt", "uimm", "rm")
+        if field in present
+    ]
     memory = _MEMORY.fullmatch(parts[-1]) if parts else None
     fields: dict[str, int] = {}
     if memory is not None:
@@ -174,7 +183,11 @@ def _short_fields(name: str, parts: Sequence[str]) -> dict[str, int]:
         parts = parts[:-1]
     elif name in ("c.addi4spn", "c.addi16sp"):
         parts = [*parts[: len(present) - 1], parts[-1]]
-    order = [field for field in ("rd", "rs1", "rs2", "imm", "shamt") if field in present and field not in fields]
+    order = [
+        field
+        for field in ("rd", "rs1", "rs2", "imm", "shamt")
+        if field in present and field not in fields
+    ]
     for field, part in zip(order, parts, strict=True):
         value = _operand(field, part)
         if field == "imm" and name == "c.lui":

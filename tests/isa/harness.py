@@ -144,7 +144,9 @@ class Executor:
         hart, cpu = self.hart, self.cpu
         cpu.set_budget(instructions)
         reason = self._run()
-        if reason == Exit.BUDGET and hart.budget > 0:  # the next block has more instructions than are left
+        if (
+            reason == Exit.BUDGET and hart.budget > 0
+        ):  # the next block has more instructions than are left
             self._limit(1)
             reason = self._run()
             self._limit(0)
@@ -186,7 +188,9 @@ class Executor:
                 state[name] = int(getattr(hart, name))
             elif isinstance(member, Array) and name not in _HOST_ARRAYS:
                 values = getattr(hart, name)
-                length = 32 if name == "x" else len(values)  # not the slot that swallows writes to x0
+                length = (
+                    32 if name == "x" else len(values)
+                )  # not the slot that swallows writes to x0
                 state.update((f"{name}{index}", int(values[index])) for index in range(length))
         state["fflags"] = int(hart.fp.flags) & 31
         state["mstatus"] = int(fs_state(hart))

@@ -17,22 +17,81 @@ BASES = (8, 9, 10, 11, 12)
 """Registers that memory accesses start from."""
 
 _CONTROL = frozenset("jal jalr beq bne blt bge bltu bgeu".split())
-_SYSTEM = frozenset("mret sret wfi ecall ebreak sfence.vma sinval.vma sfence.w.inval sfence.inval.ir".split())
+_SYSTEM = frozenset(
+    "mret sret wfi ecall ebreak sfence.vma sinval.vma sfence.w.inval sfence.inval.ir".split()
+)
 _MEMORY_BASED = frozenset("flw fld fsw fsd lb lh lw ld lbu lhu lwu sb sh sw sd".split())
-CORNERS = (0, 1, 2, -1, -2, 63, 64, 31, 32, 1 << 31, (1 << 31) - 1, -(1 << 31), 1 << 63, (1 << 63) - 1, 1 << 32, 0xFFFF_FFFF)
+CORNERS = (
+    0,
+    1,
+    2,
+    -1,
+    -2,
+    63,
+    64,
+    31,
+    32,
+    1 << 31,
+    (1 << 31) - 1,
+    -(1 << 31),
+    1 << 63,
+    (1 << 63) - 1,
+    1 << 32,
+    0xFFFF_FFFF,
+)
 FLOAT_CORNERS = (
-    0x0000_0000, 0x8000_0000, 0x3F80_0000, 0xBF80_0000, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7F80_0001,
-    0xFFC1_2345, 0x0000_0001, 0x807F_FFFF, 0x0080_0000, 0x7F7F_FFFF, 0x4F00_0000, 0xCF00_0000, 0x4F80_0000,
-    0x5F00_0000, 0xDF00_0000, 0x5F80_0000, 0x3F00_0000, 0x3FC0_0000, 0x4B00_0001, 0x3300_0000, 0x3F7F_FFFF,
+    0x0000_0000,
+    0x8000_0000,
+    0x3F80_0000,
+    0xBF80_0000,
+    0x7F80_0000,
+    0xFF80_0000,
+    0x7FC0_0000,
+    0x7F80_0001,
+    0xFFC1_2345,
+    0x0000_0001,
+    0x807F_FFFF,
+    0x0080_0000,
+    0x7F7F_FFFF,
+    0x4F00_0000,
+    0xCF00_0000,
+    0x4F80_0000,
+    0x5F00_0000,
+    0xDF00_0000,
+    0x5F80_0000,
+    0x3F00_0000,
+    0x3FC0_0000,
+    0x4B00_0001,
+    0x3300_0000,
+    0x3F7F_FFFF,
 )
 DOUBLE_CORNERS = (
-    0x0000_0000_0000_0000, 0x8000_0000_0000_0000, 0x3FF0_0000_0000_0000, 0xBFF0_0000_0000_0000,
-    0x7FF0_0000_0000_0000, 0xFFF0_0000_0000_0000, 0x7FF8_0000_0000_0000, 0x7FF0_0000_0000_0001,
-    0xFFF8_1234_5678_9ABC, 0x0000_0000_0000_0001, 0x800F_FFFF_FFFF_FFFF, 0x0010_0000_0000_0000,
-    0x7FEF_FFFF_FFFF_FFFF, 0x41E0_0000_0000_0000, 0xC1E0_0000_0000_0000, 0x41DF_FFFF_FFC0_0000,
-    0x43E0_0000_0000_0000, 0xC3E0_0000_0000_0000, 0x43F0_0000_0000_0000, 0x3FE0_0000_0000_0000,
-    0x3FF8_0000_0000_0000, 0x47EF_FFFF_F000_0000, 0x3690_0000_0000_0000, 0x3810_0000_0000_0000,
-    0x380F_FFFF_FFFF_FFFF, 0x3FEF_FFFF_FFFF_FFFF,
+    0x0000_0000_0000_0000,
+    0x8000_0000_0000_0000,
+    0x3FF0_0000_0000_0000,
+    0xBFF0_0000_0000_0000,
+    0x7FF0_0000_0000_0000,
+    0xFFF0_0000_0000_0000,
+    0x7FF8_0000_0000_0000,
+    0x7FF0_0000_0000_0001,
+    0xFFF8_1234_5678_9ABC,
+    0x0000_0000_0000_0001,
+    0x800F_FFFF_FFFF_FFFF,
+    0x0010_0000_0000_0000,
+    0x7FEF_FFFF_FFFF_FFFF,
+    0x41E0_0000_0000_0000,
+    0xC1E0_0000_0000_0000,
+    0x41DF_FFFF_FFC0_0000,
+    0x43E0_0000_0000_0000,
+    0xC3E0_0000_0000_0000,
+    0x43F0_0000_0000_0000,
+    0x3FE0_0000_0000_0000,
+    0x3FF8_0000_0000_0000,
+    0x47EF_FFFF_F000_0000,
+    0x3690_0000_0000_0000,
+    0x3810_0000_0000_0000,
+    0x380F_FFFF_FFFF_FFFF,
+    0x3FEF_FFFF_FFFF_FFFF,
 )
 
 
@@ -43,7 +102,11 @@ def is_control(leaf: Leaf) -> bool:
 
 def is_memory(leaf: Leaf) -> bool:
     """Whether it accesses guest memory."""
-    return leaf.insn.name in _MEMORY_BASED or leaf.insn.extension == "a" or leaf.insn.name.startswith("cbo")
+    return (
+        leaf.insn.name in _MEMORY_BASED
+        or leaf.insn.extension == "a"
+        or leaf.insn.name.startswith("cbo")
+    )
 
 
 def is_system(leaf: Leaf) -> bool:
@@ -96,7 +159,11 @@ class Generator:
         if kind == 0:
             return source.choice(FLOAT_CORNERS)
         if kind == 1:  # near others, so that sums cancel and quotients round
-            return (source.getrandbits(1) << 31) | (source.randrange(120, 136) << 23) | source.getrandbits(23)
+            return (
+                (source.getrandbits(1) << 31)
+                | (source.randrange(120, 136) << 23)
+                | source.getrandbits(23)
+            )
         if kind == 2:
             return source.choice(FLOAT_CORNERS) ^ source.getrandbits(3)
         return source.getrandbits(32)
@@ -108,7 +175,11 @@ class Generator:
         if kind == 0:
             return source.choice(DOUBLE_CORNERS)
         if kind == 1:
-            return (source.getrandbits(1) << 63) | (source.randrange(1015, 1032) << 52) | source.getrandbits(52)
+            return (
+                (source.getrandbits(1) << 63)
+                | (source.randrange(1015, 1032) << 52)
+                | source.getrandbits(52)
+            )
         if kind == 2:
             return source.choice(DOUBLE_CORNERS) ^ source.getrandbits(3)
         if kind == 3:  # around the ends of binary32
@@ -151,7 +222,11 @@ class Generator:
             return source.randrange(-32, 33) if small else source.getrandbits(32)
         if field == "rm":
             return source.choice((0, 1, 2, 3, 4, 7, 7, 7, 0, source.randrange(8)))
-        if field == "rs1" and (is_memory(leaf) or leaf.insn.name == "jalr") and source.random() < 0.98:
+        if (
+            field == "rs1"
+            and (is_memory(leaf) or leaf.insn.name == "jalr")
+            and source.random() < 0.98
+        ):
             return self._base(leaf) - (8 if width == 3 else 0)
         value = source.getrandbits(width)
         if field == "rd" and not is_float(leaf):

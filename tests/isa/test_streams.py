@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from ratite.isa.decoder import Decoder
 from ratite.isa.riscv import RISCV
 from tests.isa.assembler import program
-from tests.isa.harness import CODE, DEVICE, EXECUTORS, HANDLER, RAM_SIZE, ROM, Executor, Snapshot, difference, executor
+from tests.isa.harness import (
+    CODE,
+    DEVICE,
+    EXECUTORS,
+    HANDLER,
+    RAM_SIZE,
+    ROM,
+    Executor,
+    Snapshot,
+    difference,
+    executor,
+)
 from tests.isa.streams import USER_ROWS, Generator, is_control, is_float, is_memory, rows, state
 
 OTHERS = [name for name in EXECUTORS if name != "reference"]
@@ -54,12 +65,16 @@ done:
     mret
 """)
 DECODER = Decoder(RISCV)
-WORKS = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
+WORKS = settings(
+    deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
 
 Outcome = tuple[Snapshot, bytes, list[tuple[str, int, int, int]]]
 
 
-def outcome(which: Executor, code: bytes, values: dict[str, int], data: bytes, instructions: int) -> Outcome:
+def outcome(
+    which: Executor, code: bytes, values: dict[str, int], data: bytes, instructions: int
+) -> Outcome:
     which.reset()
     which.load(HANDLER, SKIP)
     which.load(CODE, code)
@@ -87,11 +102,20 @@ def agree(code: bytes, values: dict[str, int], data: bytes, instructions: int) -
     for name in OTHERS:
         found = outcome(executor(name), code, values, data, instructions)
         differs = difference(expected[0], found[0])
-        memory = [
-            f"{at:#x}: {a:02x} {b:02x}" for at, (a, b) in enumerate(zip(expected[1], found[1], strict=True)) if a != b
-        ] if expected[1] != found[1] else []
+        memory = (
+            [
+                f"{at:#x}: {a:02x} {b:02x}"
+                for at, (a, b) in enumerate(zip(expected[1], found[1], strict=True))
+                if a != b
+            ]
+            if expected[1] != found[1]
+            else []
+        )
         if differs or memory or expected[2] != found[2]:
-            shown = {key: tuple(f"{v:#x}" if v is not None else None for v in pair) for key, pair in differs.items()}
+            shown = {
+                key: tuple(f"{v:#x}" if v is not None else None for v in pair)
+                for key, pair in differs.items()
+            }
             pytest.fail(
                 f"{name} differs: {shown}\nmemory {memory[:20]}\n"
                 f"device {expected[2][-3:]} {found[2][-3:]}\n{listing(code)}"
@@ -116,9 +140,15 @@ def one_run(seed: int, choices: tuple, length: int, instructions: int) -> None:
     agree(code, values, source.randbytes(0x1000), instructions)
 
 
-STRAIGHT = rows(lambda leaf: leaf in USER_ROWS and not is_control(leaf) and leaf.insn.name not in ("ebreak", "ecall"))
+STRAIGHT = rows(
+    lambda leaf: (
+        leaf in USER_ROWS and not is_control(leaf) and leaf.insn.name not in ("ebreak", "ecall")
+    )
+)
 FLOATS = rows(lambda leaf: is_float(leaf) or leaf.insn.name in ("addi", "csrrw"))
-MEMORY = rows(lambda leaf: is_memory(leaf) or leaf.insn.name in ("fence.i", "addi", "beq", "bne", "c.j"))
+MEMORY = rows(
+    lambda leaf: is_memory(leaf) or leaf.insn.name in ("fence.i", "addi", "beq", "bne", "c.j")
+)
 
 
 @pytest.mark.parametrize("kind", ["all", "straight", "floats", "memory"])

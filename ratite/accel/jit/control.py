@@ -1,14 +1,22 @@
-"""The handlers that connect instructions: entering a block, following and linking exits, traps, returning to Python.
+"""The handlers that connect instructions: entering a block, following and linking exits, traps,
+returning to Python.
 
-Like instruction handlers they run one after another by tail calls. `record` is what is being executed, `block` the
-block that it belongs to (at a block's entry: the one that control comes from), `budget` the instructions left, already
-less those of the current block.
+Like instruction handlers they run one after another by tail calls. `record` is what is being
+executed, `block` the block that it belongs to (at a block's entry: the one that control comes
+from), `budget` the instructions left, already less those of the current block.
 """
 
 from __future__ import annotations
 
 from ratite.cpu import hooks
-from ratite.cpu.block import DISTANCE_OFFSET, LENGTH_OFFSET, RECORD_SIZE, Record, fetch_across, find_block
+from ratite.cpu.block import (
+    DISTANCE_OFFSET,
+    LENGTH_OFFSET,
+    RECORD_SIZE,
+    Record,
+    fetch_across,
+    find_block,
+)
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block
 from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush
@@ -31,7 +39,9 @@ UNITS = 2
 
 @native
 def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """Where run() enters. An instruction that a device access interrupted is completed before anything else."""
+    """Where run() enters. An instruction that a device access interrupted is completed before
+    anything else.
+    """
     if cpu.flush_request != 0:
         flush(cpu)
     if cpu.mmio_next < cpu.mmio_count and cpu.mmio_serial == cpu.retired():
@@ -45,7 +55,9 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def enter(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """The first record of every block: pay for its instructions, and see whether anybody wants something."""
+    """The first record of every block: pay for its instructions, and see whether anybody wants
+    something.
+    """
     here = Block.at(record.pointer())
     left = budget - i64(here.count)
     if unlikely(cpu.kick != 0 or left < 0):
@@ -97,13 +109,17 @@ def go(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def link(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """An exit that is not linked: find its target. The link is kept if both ends lie in one page, so that a change of
-    the mapping, which flushes the look-ups, cannot leave a stale one in use."""
+    """An exit that is not linked: find its target. The link is kept if both ends lie in one page,
+    so that a change of the mapping, which flushes the look-ups, cannot leave a stale one in use."""
     cpu.pc = record.payload
     cpu.budget = budget
     found = find_block(cpu)
     target = Block.at(found)
-    if target.second_ram == NO_PAGE and target.pc & PAGE_MASK == block.pc & PAGE_MASK and block.second_ram == NO_PAGE:
+    if (
+        target.second_ram == NO_PAGE
+        and target.pc & PAGE_MASK == block.pc & PAGE_MASK
+        and block.second_ram == NO_PAGE
+    ):
         atomic_store(record.pointer() - RECORD_SIZE + 8, found)
     dispatch(found, found, budget)
 
@@ -160,7 +176,9 @@ def fault(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def resync(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """An instruction retired the block that it is in: it has completed, the rest of the block is void."""
+    """An instruction retired the block that it is in: it has completed, the rest of the block is
+    void.
+    """
     cpu.resync = u32(0)
     cpu.pc = pc_of(record, block) + u64(host_load(u8, record.pointer() + LENGTH_OFFSET))
     continue_with("tier0.lookup", budget + remaining(record, block) - 1)

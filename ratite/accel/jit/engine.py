@@ -38,7 +38,9 @@ class _Memory:
 class JitMachine:
     """Translated code of one machine, shared by its vCPUs."""
 
-    def __init__(self, target: str, ram: RamList, space: AddressSpace, *, buffer_size: int = 0) -> None:
+    def __init__(
+        self, target: str, ram: RamList, space: AddressSpace, *, buffer_size: int = 0
+    ) -> None:
         loaded = tier0_object(target)
         self._loaded = loaded
         self._run = _Run(loaded.address("ratite.run"))
@@ -77,7 +79,9 @@ class JitMachine:
         return cpu
 
     def code_written(self, ram_addr: int, size: int) -> None:
-        """Retire translated code that a write by a device, loader or debugger changed. Any thread."""
+        """Retire translated code that a write by a device, loader or debugger changed. Any
+        thread.
+        """
         self._written(self.shared.address, ram_addr, size)
 
     def flush_code(self) -> None:
@@ -116,8 +120,9 @@ class JitCpu:
         self._run = run
 
     def run(self) -> int:
-        """Enter the guest until it exits; returns the reason (an `Exit`, or a number of the instruction set's). The
-        GIL is not held meanwhile. A device access is completed by `mmio_done` before the next `run`."""
+        """Enter the guest until it exits; returns the reason (an `Exit`, or a number of the
+        instruction set's). The GIL is not held meanwhile. A device access is completed by
+        `mmio_done` before the next `run`."""
         self._reason.value = Exit.NONE
         self._run(self.state.address)
         return self._reason.value
@@ -140,7 +145,9 @@ class JitCpu:
             self._kick_interrupt.value = KICK_INTERRUPT
 
     def flush(self) -> None:
-        """From any thread: drop cached translations before the next instruction after the kick is seen."""
+        """From any thread: drop cached translations before the next instruction after the kick is
+        seen.
+        """
         self.state.flush_request = u32(1)
         self.kick(leave=False)
 

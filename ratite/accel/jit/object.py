@@ -38,7 +38,9 @@ def build_object(target: str) -> bytes:
 
 @functools.cache
 def tier0_object(target: str) -> LoadedObject:
-    """The loaded object; built at most once per process, and per host and version if the cache works."""
+    """The loaded object; built at most once per process, and per host and version if the cache
+    works.
+    """
     cache = ObjectCache()
     key = key_of(("tier0", target, source_digest(), compiler_identity()))
     return LoadedObject(cache.get_or_build(key, lambda: build_object(target)))

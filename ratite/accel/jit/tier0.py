@@ -1,8 +1,10 @@
-"""Tier 0: generated threaded code. Builds, once per instruction set and version, the object that holds a handler per
-instruction, the decoder, the softmmu's slow path and the block table; and lowers the ops that only handlers have.
+"""Tier 0: generated threaded code. Builds, once per instruction set and version, the object that
+holds a handler per instruction, the decoder, the softmmu's slow path and the block table; and
+lowers the ops that only handlers have.
 
-Every handler has the signature (cpu, record, block, budget, tlb) in the `preserve_none` convention, which passes all of
-them in registers and asks for nothing to be preserved, and ends in a `musttail` call of the next record's handler.
+Every handler has the signature (cpu, record, block, budget, tlb) in the `preserve_none` convention,
+which passes all of them in registers and asks for nothing to be preserved, and ends in a `musttail`
+call of the next record's handler.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import Any
 
 from ratite.accel.jit import control
 from ratite.cpu import block, hooks, machine, tlb
-from ratite.cpu.block import DISTANCE_OFFSET, EXIT_SIZE, LENGTH_OFFSET, OPERANDS_OFFSET, RECORD_SIZE, Record
+from ratite.cpu.block import (
+    DISTANCE_OFFSET,
+    EXIT_SIZE,
+    LENGTH_OFFSET,
+    OPERANDS_OFFSET,
+    RECORD_SIZE,
+    Record,
+)
 from ratite.cpu.hooks import DECODE_DIRECT, DECODE_ENDS, Target
 from ratite.cpu.machine import Block, TlbEntry
 from ratite.cpu.tlb import TABLE_SIZE
@@ -43,7 +52,9 @@ define void @ratite.run(ptr %cpu) nounwind {{
 
 
 class HandlerPolicy(Policy):
-    """Lowers what ends an instruction and how it reaches guest memory: the softmmu TLB, then the slow path."""
+    """Lowers what ends an instruction and how it reaches guest memory: the softmmu TLB, then the
+    slow path.
+    """
 
     def __init__(self, ends_block: frozenset[str] = frozenset()) -> None:
         self.ends_block = ends_block
@@ -53,7 +64,9 @@ class HandlerPolicy(Policy):
         return f'preserve_nonecc void @"{function.name}"({PARAMETERS})'
 
     def prologue(self, out: Lowering) -> None:
-        """Bind the parameters to the names that IR uses, and clear the flag that a store may set."""
+        """Bind the parameters to the names that IR uses, and clear the flag that a store may
+        set.
+        """
         for value, name in zip(out.function.params, ("cpu", "rec", "tb", "budget"), strict=True):
             if value.type == "ptr":
                 out.line(f"  %v{value.number} = getelementptr i8, ptr %{name}, i64 0")
@@ -74,8 +87,15 @@ class HandlerPolicy(Policy):
 
     # -- leaving
 
-    def tail_call(self, out: Lowering, target: str, record: str = "%rec", block: str = "%tb",
-                  budget: str = "%budget", tlb: str = "") -> None:
+    def tail_call(
+        self,
+        out: Lowering,
+        target: str,
+        record: str = "%rec",
+        block: str = "%tb",
+        budget: str = "%budget",
+        tlb: str = "",
+    ) -> None:
         """Go to another handler for good."""
         if not tlb:
             tlb = out.fresh("tlb")
@@ -196,7 +216,9 @@ class HandlerPolicy(Policy):
         return table
 
     def _check_pending(self, out: Lowering, done: str) -> None:
-        """After a slow path: go to the trap, or to `done`. The table's address is computed anew rather than kept."""
+        """After a slow path: go to the trap, or to `done`. The table's address is computed anew
+        rather than kept.
+        """
         out.line(f"  store ptr {self.data_table(out)}, ptr %tlbs")
         pending, bad, trap = out.fresh("x"), out.fresh("x"), out.label("trap")
         place = self.offset(out, "%cpu", CpuState.exception_pending.offset)
@@ -221,7 +243,9 @@ class HandlerPolicy(Policy):
         out.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         out.line(f"{fast}:")
         quick = out.fresh("ld")
-        out.line(f"  {quick} = load {op.type}, ptr {self._host_pointer(out, entry, address)}, align 1")
+        out.line(
+            f"  {quick} = load {op.type}, ptr {self._host_pointer(out, entry, address)}, align 1"
+        )
         out.line(f"  br label %{done}")
         out.line(f"{slow}:")
         self.synchronize(out)
@@ -244,7 +268,9 @@ class HandlerPolicy(Policy):
         fast, slow, after, done = (out.label(hint) for hint in ("hit", "miss", "filled", "stored"))
         out.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         out.line(f"{fast}:")
-        out.line(f"  store {op.type} {value}, ptr {self._host_pointer(out, entry, address)}, align 1")
+        out.line(
+            f"  store {op.type} {value}, ptr {self._host_pointer(out, entry, address)}, align 1"
+        )
         out.line(f"  br label %{done}")
         out.line(f"{slow}:")
         self.synchronize(out)
@@ -252,7 +278,9 @@ class HandlerPolicy(Policy):
         if op.type != "i64":
             wide = out.fresh("st")
             out.line(f"  {wide} = zext {op.type} {value} to i64")
-        out.line(f'  call void @"cpu.tlb.store_slow"(ptr %cpu, i64 {address}, i64 {wide}, i32 {size})')
+        out.line(
+            f'  call void @"cpu.tlb.store_slow"(ptr %cpu, i64 {address}, i64 {wide}, i32 {size})'
+        )
         self._check_pending(out, after)
         out.line(f"{after}:")
         self._note_resync(out)
@@ -264,7 +292,9 @@ class HandlerPolicy(Policy):
         address = out.operand(op.args[0], "i64")
         tag_offset = TlbEntry.write.offset if access & WRITE else TlbEntry.read.offset
         entry, hit = self._tag(out, address, size, tag_offset)
-        if access == 3:  # a page that may be written but not read is never entered with a write tag alone
+        if (
+            access == 3
+        ):  # a page that may be written but not read is never entered with a write tag alone
             readable, both, tag, page = (out.fresh("tlb") for _ in range(4))
             out.line(f"  {tag} = load i64, ptr {self.offset(out, entry, TlbEntry.read.offset)}")
             out.line(f"  {page} = and i64 {address}, -4096")
@@ -290,7 +320,9 @@ class HandlerPolicy(Policy):
 
 
 class ControlPolicy(HandlerPolicy):
-    """Lowers the control handlers, for which `pc` and `budget` in the state are their own business."""
+    """Lowers the control handlers, for which `pc` and `budget` in the state are their own
+    business.
+    """
 
     def _exit_tb(self, out: Lowering, op: ir.Op) -> None:
         budget = out.fresh("b")
@@ -302,7 +334,9 @@ class ControlPolicy(HandlerPolicy):
 
     def _dispatch(self, out: Lowering, op: ir.Op) -> None:
         if "handler" in op.attributes:
-            self.tail_call(out, f'@"{op.attributes["handler"]}"', budget=out.operand(op.args[0], "i64"))
+            self.tail_call(
+                out, f'@"{op.attributes["handler"]}"', budget=out.operand(op.args[0], "i64")
+            )
             return
         record, target = (out.operand(argument, "ptr") for argument in op.args[:2])
         table = "%tlb" if out.function.name in ("tier0.enter", "tier0.go") else self.data_table(out)
@@ -316,12 +350,18 @@ def handler_name(insn: Insn) -> str:
 
 def lift_handler(program: Program, insn: Insn, state: type[CpuState]) -> ir.Function:
     """An instruction's handler: its semantics with operands read from the record."""
-    return lift_body(program, insn.function, handler_name(insn), dict(insn.constants), insn.operands, state)
+    return lift_body(
+        program, insn.function, handler_name(insn), dict(insn.constants), insn.operands, state
+    )
 
 
 def lift_body(
-    program: Program, function: Callable[..., Any], name: str, constants: dict[str, Any], operands: Any,
-    state: type[CpuState]
+    program: Program,
+    function: Callable[..., Any],
+    name: str,
+    constants: dict[str, Any],
+    operands: Any,
+    state: type[CpuState],
 ) -> ir.Function:
     """Lift a function of the instruction vocabulary into a handler."""
     params = [ir.Value(type_, number) for number, type_ in enumerate(("ptr", "ptr", "ptr", "i64"))]
@@ -354,7 +394,9 @@ def _operand(record: ir.Value, operand: Operand) -> PcOffset | Deferred:
     return Deferred(read)
 
 
-def lift_control(program: Program, function: Callable[..., Any], state: type[CpuState]) -> ir.Function:
+def lift_control(
+    program: Program, function: Callable[..., Any], state: type[CpuState]
+) -> ir.Function:
     """A control handler."""
     params = [ir.Value(type_, number) for number, type_ in enumerate(("ptr", "ptr", "ptr", "i64"))]
     name = f"tier0.{function.__name__}"
@@ -381,13 +423,20 @@ def insn_flags(handlers: Mapping[str, ir.Function], insn: Insn) -> int:
     return flags
 
 
-def build_program(target: Target, extension_bit: dict[str, int], illegal: Callable[..., Any],
-                  widths: tuple[int, ...], decoders: Mapping[Callable[..., Any], str]) -> tuple[Program, str]:
+def build_program(
+    target: Target,
+    extension_bit: dict[str, int],
+    illegal: Callable[..., Any],
+    widths: tuple[int, ...],
+    decoders: Mapping[Callable[..., Any], str],
+) -> tuple[Program, str]:
     """All functions of tier 0 for an instruction set, and the module's LLVM text."""
     instructions = target.instructions
     state: Any = instructions.state
     program = Program({**target.hooks, **decoders})
-    handlers = {name: lift_handler(program, insn, state) for name, insn in instructions.insns.items()}
+    handlers = {
+        name: lift_handler(program, insn, state) for name, insn in instructions.insns.items()
+    }
     lift_body(program, illegal, ILLEGAL, {}, (), state)
     rows = leaves(instructions)
     options: dict[str, Any] = {
@@ -397,15 +446,26 @@ def build_program(target: Target, extension_bit: dict[str, int], illegal: Callab
         "illegal": ILLEGAL,
         "illegal_flags": DECODE_ENDS,
     }
-    for function in decode_functions(rows, widths, **options):
-        program.add(function)
-    for function in control.CONTROL:
-        lift_control(program, function, state)
+    for decoder in decode_functions(rows, widths, **options):
+        program.add(decoder)
+    for handler in control.CONTROL:
+        lift_control(program, handler, state)
     required: tuple[Callable[..., Any], ...] = (
-        control.sync, tlb.load_slow, tlb.store_slow, tlb.pointer_slow, hooks.enter_guest, hooks.leave_guest,
+        control.sync,
+        tlb.load_slow,
+        tlb.store_slow,
+        tlb.pointer_slow,
+        hooks.enter_guest,
+        hooks.leave_guest,
     )
     lifted = {function: program.require(function.__native__, ()) for function in required}  # type: ignore[attr-defined]
-    exported = (tlb.flush, machine.code_written, machine.watch_page, block.find_block, *target.exports)
+    exported = (
+        tlb.flush,
+        machine.code_written,
+        machine.watch_page,
+        block.find_block,
+        *target.exports,
+    )
     for function in exported:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
     ends = frozenset(handler_name(insn) for insn in instructions.insns.values() if insn.ends_block)
@@ -416,5 +476,3 @@ def build_program(target: Target, extension_bit: dict[str, int], illegal: Callab
     )
     policies: dict[str, Policy] = {"handler": HandlerPolicy(ends), "control": ControlPolicy()}
     return program, lower_module(program.functions.values(), policies, entry)
-
-

@@ -1,10 +1,12 @@
-"""Control and status registers (Privileged ISA 20240411, chapters 2, 3 and 12; Unprivileged ISA, chapters 6, 8, 21).
+"""Control and status registers (Privileged ISA 20240411, chapters 2, 3 and 12; Unprivileged ISA,
+chapters 6, 8, 21).
 
-Each CSR is one entry of `CSRS`: a function that reads it and one that writes it, with their constants. Writes apply the
-WARL rules; what an entry needs beyond its number's privilege and access bits is its `gate`.
+Each CSR is one entry of `CSRS`: a function that reads it and one that writes it, with their
+constants. Writes apply the WARL rules; what an entry needs beyond its number's privilege and access
+bits is its `gate`.
 
-Not modelled: hardware performance events (mhpmcounter3 to 31 and their selectors are read-only zero, as the
-specification allows), machine-mode security configuration, debug triggers.
+Not modelled: hardware performance events (mhpmcounter3 to 31 and their selectors are read-only
+zero, as the specification allows), machine-mode security configuration, debug triggers.
 """
 
 from __future__ import annotations
@@ -141,7 +143,9 @@ def read_mip(hart: Hart) -> u64:
 
 @native
 def write_mip(hart: Hart, value: u64) -> None:
-    """Software can raise the supervisor's interrupts; STIP only while stimecmp does not drive it."""
+    """Software can raise the supervisor's interrupts; STIP only while stimecmp does not drive
+    it.
+    """
     writable = u64(SUPERVISOR_INTERRUPTS)
     if hart.menvcfg & STCE != 0:
         writable &= ~(1 << STI)
@@ -196,9 +200,12 @@ def write_satp(hart: Hart, value: u64) -> None:
     mode = value >> 60
     legal = (
         mode == BARE
-        or mode == SV39 and hart.has("sv39")
-        or mode == SV48 and hart.has("sv48")
-        or mode == SV57 and hart.has("sv57")
+        or (mode == SV39
+        and hart.has("sv39"))
+        or (mode == SV48
+        and hart.has("sv48"))
+        or (mode == SV57
+        and hart.has("sv57"))
     )
     if legal:
         if hart.satp != value:
@@ -418,7 +425,10 @@ class CsrEntry:
 
 def _field(name: str, mask: int = (1 << 64) - 1, gate: Bound = Bound(gate_open)) -> CsrEntry:
     return CsrEntry(
-        name, Bound(read_field, {"name": name}), Bound(write_field, {"name": name, "mask": mask}), gate
+        name,
+        Bound(read_field, {"name": name}),
+        Bound(write_field, {"name": name, "mask": mask}),
+        gate,
     )
 
 
@@ -465,7 +475,10 @@ CSRS: dict[int, CsrEntry] = {
     ),
     0x106: _field("scounteren", COUNTERS, _S),
     0x10A: CsrEntry(
-        "senvcfg", Bound(read_field, {"name": "senvcfg"}), Bound(write_envcfg, {"name": "senvcfg"}), _S
+        "senvcfg",
+        Bound(read_field, {"name": "senvcfg"}),
+        Bound(write_envcfg, {"name": "senvcfg"}),
+        _S,
     ),
     0x140: _field("sscratch", gate=_S),
     0x141: _field("sepc", ~1, _S),
@@ -473,9 +486,14 @@ CSRS: dict[int, CsrEntry] = {
     0x143: _field("stval", gate=_S),
     0x144: CsrEntry("sip", Bound(read_sip), Bound(write_sip), _S),
     0x14D: CsrEntry(
-        "stimecmp", Bound(read_field, {"name": "stimecmp"}), Bound(write_stimecmp), Bound(gate_stimecmp)
+        "stimecmp",
+        Bound(read_field, {"name": "stimecmp"}),
+        Bound(write_stimecmp),
+        Bound(gate_stimecmp),
     ),
-    0x180: CsrEntry("satp", Bound(read_field, {"name": "satp"}), Bound(write_satp), Bound(gate_satp)),
+    0x180: CsrEntry(
+        "satp", Bound(read_field, {"name": "satp"}), Bound(write_satp), Bound(gate_satp)
+    ),
     # machine
     0xF11: _constant("mvendorid", 0),
     0xF12: _constant("marchid", 0),
@@ -501,10 +519,15 @@ CSRS: dict[int, CsrEntry] = {
         _S,
     ),
     0x304: CsrEntry("mie", Bound(read_field, {"name": "mie"}), Bound(write_mie)),
-    0x305: CsrEntry("mtvec", Bound(read_field, {"name": "mtvec"}), Bound(write_vector, {"name": "mtvec"})),
+    0x305: CsrEntry(
+        "mtvec", Bound(read_field, {"name": "mtvec"}), Bound(write_vector, {"name": "mtvec"})
+    ),
     0x306: _field("mcounteren", COUNTERS, _U),
     0x30A: CsrEntry(
-        "menvcfg", Bound(read_field, {"name": "menvcfg"}), Bound(write_envcfg, {"name": "menvcfg"}), _U
+        "menvcfg",
+        Bound(read_field, {"name": "menvcfg"}),
+        Bound(write_envcfg, {"name": "menvcfg"}),
+        _U,
     ),
     0x320: CsrEntry(
         "mcountinhibit", Bound(read_field, {"name": "mcountinhibit"}), Bound(write_mcountinhibit)
@@ -546,7 +569,9 @@ _NO_READ, _NO_WRITE, _NO_GATE = Bound(read_nothing), Bound(write_nothing), Bound
 
 @native
 def csr_read(hart: Hart, number: u32) -> u64:
-    """The register's value, without checking access. Raises an illegal-instruction exception if there is none."""
+    """The register's value, without checking access. Raises an illegal-instruction exception if
+    there is none.
+    """
     result: u64 = switch_call(_READ, _NO_READ, number, hart)
     return result
 

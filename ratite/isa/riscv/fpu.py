@@ -1,9 +1,9 @@
-"""Floating-point operations on registers: NaN boxing, rounding modes, and the choice between the host's FPU and the
-soft-float definition.
+"""Floating-point operations on registers: NaN boxing, rounding modes, and the choice between the
+host's FPU and the soft-float definition.
 
-The soft-float functions define every result and flag. In generated code the host's FPU computes what it computes the
-same way: operations under one of its four rounding modes that is also the guest's current one. Its sticky flags stay in
-its status register until the guest reads fcsr.
+The soft-float functions define every result and flag. In generated code the host's FPU computes
+what it computes the same way: operations under one of its four rounding modes that is also the
+guest's current one. Its sticky flags stay in its status register until the guest reads fcsr.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ def box(fmt: Const[Format], value: u64) -> u64:
 
 @native
 def rounding(hart: Hart, rm: u32) -> u32:
-    """The rounding mode that an instruction's rm field asks for; the caller has checked that it is valid."""
+    """The rounding mode that an instruction's rm field asks for; the caller has checked that it is
+    valid.
+    """
     return hart.frm if rm == DYNAMIC else rm
 
 
 @native
 def valid_rounding(hart: Hart, rm: u32) -> bool:
     """Whether the rm field, or the fcsr that it refers to, names a rounding mode."""
-    return rm < 5 or rm == DYNAMIC and hart.frm < 5
+    return rm < 5 or (rm == DYNAMIC and hart.frm < 5)
 
 
 @native
 def host_rounds(hart: Hart, rm: u32) -> bool:
     """Whether the host's FPU is in the mode that the rm field asks for."""
-    return rm == hart.host_rm or rm == DYNAMIC and hart.host_rm != HOST_UNFIT
+    return rm == hart.host_rm or (rm == DYNAMIC and hart.host_rm != HOST_UNFIT)
 
 
 @inlined
@@ -71,8 +73,8 @@ def gather_flags(hart: Hart) -> u32:
 
 @native
 def load_host_fpu(hart: Hart) -> None:
-    """Put the host's FPU into the guest's rounding mode with clear flags. Runs when generated code is entered and
-    when fcsr changes; `gather_flags` must have saved the flags that matter."""
+    """Put the host's FPU into the guest's rounding mode with clear flags. Runs when generated code
+    is entered and when fcsr changes; `gather_flags` must have saved the flags that matter."""
     hart.host_rm = hart.frm if hart.frm < 4 else u32(HOST_UNFIT)
     if native_only():
         host_fp_set(hart.frm & 3)

@@ -1,7 +1,8 @@
-"""Virtual memory: Sv39, Sv48, Sv57, Svnapot, Svpbmt, Svade and Svadu (Privileged ISA 20240411, chapters 12 to 15).
+"""Virtual memory: Sv39, Sv48, Sv57, Svnapot, Svpbmt, Svade and Svadu (Privileged ISA 20240411,
+chapters 12 to 15).
 
-The walker is one function for every executor: generated code fills the softmmu TLB with it, the reference executor and
-`gva2gpa` call it in CPython.
+The walker is one function for every executor: generated code fills the softmmu TLB with it, the
+reference executor and `gva2gpa` call it in CPython.
 """
 
 from __future__ import annotations
@@ -61,9 +62,10 @@ def access_fault(hart: Hart, gva: u64, access: u32) -> None:
 
 @native
 def translate(hart: Hart, gva: u64, size: u64, access: u32, index: u32) -> tuple[u64, u32]:
-    """Guest-physical address of `gva` for an access to `size` bytes within one page through softmmu TLB `index`, and
-    the permissions that later accesses to the page have. Write permission is withheld from a page that is not dirty yet. Raises page faults, and
-    access faults of the walk and of PMP."""
+    """Guest-physical address of `gva` for an access to `size` bytes within one page through softmmu
+    TLB `index`, and the permissions that later accesses to the page have. Write permission is
+    withheld from a page that is not dirty yet. Raises page faults, and access faults of the walk
+    and of PMP."""
     privilege = index
     if index == MMU_SUPERVISOR_SUM:
         privilege = u32(SUPERVISOR)
@@ -143,7 +145,7 @@ def _leaf(
     shift: u64,
 ) -> tuple[u64, u32]:
     allowed = u32(0)
-    if pte & PTE_R != 0 or pte & PTE_X != 0 and hart.mstatus & MXR != 0:
+    if pte & PTE_R != 0 or (pte & PTE_X != 0 and hart.mstatus & MXR != 0):
         allowed |= READ
     if pte & PTE_W != 0:
         allowed |= WRITE

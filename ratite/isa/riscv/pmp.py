@@ -44,8 +44,9 @@ def pmp_update(hart: Hart) -> None:
 
 @native
 def pmp_allows(hart: Hart, gpa: u64, size: u64, access: u32, privilege: u32) -> bool:
-    """Whether `privilege` may make the access to `size` bytes at `gpa`. An entry decides if it holds any byte of the
-    access, and refuses unless it holds all. Without a matching entry only machine mode may."""
+    """Whether `privilege` may make the access to `size` bytes at `gpa`. An entry decides if it
+    holds any byte of the access, and refuses unless it holds all. Without a matching entry only
+    machine mode may."""
     last = gpa + size - 1
     index = u32(0)
     while index < hart.pmp_count:
@@ -64,7 +65,9 @@ def pmp_allows(hart: Hart, gpa: u64, size: u64, access: u32, privilege: u32) -> 
 
 @native
 def pmp_uniform(hart: Hart, page: u64) -> bool:
-    """Whether the same entry decides about every byte of the 4 KiB page at `page`, so that it may be cached."""
+    """Whether the same entry decides about every byte of the 4 KiB page at `page`, so that it may
+    be cached.
+    """
     last = page + 0xFFF
     index = u32(0)
     while index < hart.pmp_count:
@@ -84,7 +87,9 @@ def pmp_locked(hart: Hart, index: u32) -> bool:
 
 @native
 def pmp_address_locked(hart: Hart, index: u32) -> bool:
-    """Whether pmpaddr `index` may not be written: its own lock, or that of a top-of-range entry above it."""
+    """Whether pmpaddr `index` may not be written: its own lock, or that of a top-of-range entry
+    above it.
+    """
     if pmp_locked(hart, index):
         return True
     if index + 1 < PMP_ENTRIES:
@@ -95,7 +100,9 @@ def pmp_address_locked(hart: Hart, index: u32) -> bool:
 
 @native
 def pmp_write_config(hart: Hart, index: u32, value: u8) -> None:
-    """Write one configuration byte: locked entries keep theirs; write without read is reserved and becomes neither."""
+    """Write one configuration byte: locked entries keep theirs; write without read is reserved and
+    becomes neither.
+    """
     if not pmp_locked(hart, index):
         config = value & 0x9F
         if config & 3 == 2:

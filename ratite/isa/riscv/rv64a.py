@@ -1,8 +1,8 @@
 """A extension: atomic memory operations (Unprivileged ISA 20240411, chapter 14).
 
-Each is one atomic operation of the host, sequentially consistent, which is at least what any aq/rl bits ask for.
-Store-conditional compares memory with the value that load-reserved read, so that it also succeeds where another hart
-wrote that very value in between.
+Each is one atomic operation of the host, sequentially consistent, which is at least what any aq/rl
+bits ask for. Store-conditional compares memory with the value that load-reserved read, so that it
+also succeeds where another hart wrote that very value in between.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ratite.isa.riscv.state import RISCV, STORE_MISALIGNED, LOAD_MISALIGNED, Bit, Gpr, Hart
+from ratite.isa.riscv.state import LOAD_MISALIGNED, RISCV, STORE_MISALIGNED, Bit, Gpr, Hart
 from ratite.isa.spec import Row
 from ratite.isa.state import READ, WRITE
 from ratite.native import (
@@ -50,7 +50,11 @@ def _rows() -> list[Row]:
         Row(
             f"{name}.{suffix}",
             f"{funct} aq[0] rl[0] rs2[4:0] rs1[4:0] {width} rd[4:0] 0101111",
-            {"update": update, "kind": signed_kind if signed else unsigned_kind, "signed_kind": signed_kind},
+            {
+                "update": update,
+                "kind": signed_kind if signed else unsigned_kind,
+                "signed_kind": signed_kind,
+            },
         )
         for name, funct, update, signed in _UPDATES
         for suffix, width, signed_kind, unsigned_kind in _FORMS
@@ -81,7 +85,11 @@ def amo(
 
 @RISCV.family(
     [
-        Row(f"lr.{suffix}", f"00010 aq[0] rl[0] 00000 rs1[4:0] {width} rd[4:0] 0101111", {"kind": kind})
+        Row(
+            f"lr.{suffix}",
+            f"00010 aq[0] rl[0] 00000 rs1[4:0] {width} rd[4:0] 0101111",
+            {"kind": kind},
+        )
         for suffix, width, kind, _ in _FORMS
     ],
     spec="unpriv 14.2",
@@ -103,7 +111,11 @@ def lr(hart: Hart, rd: Gpr, rs1: Gpr, aq: Bit, rl: Bit, kind: Const[Kind]) -> No
 
 @RISCV.family(
     [
-        Row(f"sc.{suffix}", f"00011 aq[0] rl[0] rs2[4:0] rs1[4:0] {width} rd[4:0] 0101111", {"kind": kind})
+        Row(
+            f"sc.{suffix}",
+            f"00011 aq[0] rl[0] rs2[4:0] rs1[4:0] {width} rd[4:0] 0101111",
+            {"kind": kind},
+        )
         for suffix, width, kind, _ in _FORMS
     ],
     spec="unpriv 14.2",

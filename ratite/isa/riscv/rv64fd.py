@@ -1,4 +1,6 @@
-"""F and D extensions: single- and double-precision floating point (Unprivileged ISA 20240411, chapters 21 and 22)."""
+"""F and D extensions: single- and double-precision floating point (Unprivileged ISA 20240411,
+chapters 21 and 22).
+"""
 
 from __future__ import annotations
 
@@ -55,11 +57,18 @@ _FORMATS: tuple[tuple[str, str, Format, Kind, str], ...] = (
 
 
 def _rows(
-    name: str, pattern: str, formats: tuple[tuple[str, str, Format, Kind, str], ...] = _FORMATS, **constants: object
+    name: str,
+    pattern: str,
+    formats: tuple[tuple[str, str, Format, Kind, str], ...] = _FORMATS,
+    **constants: object,
 ) -> list[Row]:
     """A row per format: `{s}` in the name is its letter, `{f}` in the pattern its fmt field."""
     return [
-        Row(name.format(s=letter), pattern.format(f=bits), {"fmt": fmt, "kind": kind, "ext": ext, **constants})
+        Row(
+            name.format(s=letter),
+            pattern.format(f=bits),
+            {"fmt": fmt, "kind": kind, "ext": ext, **constants},
+        )
         for letter, bits, fmt, kind, ext in formats
     ]
 
@@ -71,7 +80,9 @@ def _rows(
     ],
     spec="unpriv 21.5, 22.3",
 )
-def fp_load(hart: Hart, rd: Fpr, rs1: Gpr, imm: Simm, fmt: Const[Format], kind: Const[Kind]) -> None:
+def fp_load(
+    hart: Hart, rd: Fpr, rs1: Gpr, imm: Simm, fmt: Const[Format], kind: Const[Kind]
+) -> None:
     """Load a floating-point value from rs1 + imm."""
     hart.f[rd] = box(fmt, u64(hart.load(kind, hart.x[rs1] + imm)))
     mark_dirty(hart)
@@ -314,8 +325,16 @@ def fp_to_bits(hart: Hart, rd: Gpr, rs1: Fpr, bits: Const[Kind]) -> None:
 
 @RISCV.family(
     [
-        Row("fmv.w.x", "1111000 00000 rs1[4:0] 000 rd[4:0] 1010011", {"fmt": F32, "bits": u32, "ext": "f"}),
-        Row("fmv.d.x", "1111001 00000 rs1[4:0] 000 rd[4:0] 1010011", {"fmt": F64, "bits": u64, "ext": "d"}),
+        Row(
+            "fmv.w.x",
+            "1111000 00000 rs1[4:0] 000 rd[4:0] 1010011",
+            {"fmt": F32, "bits": u32, "ext": "f"},
+        ),
+        Row(
+            "fmv.d.x",
+            "1111001 00000 rs1[4:0] 000 rd[4:0] 1010011",
+            {"fmt": F64, "bits": u64, "ext": "d"},
+        ),
     ],
     spec="unpriv 21.7, 22.6",
 )
@@ -363,12 +382,19 @@ def fp_convert(
     mark_dirty(hart)
 
 
-_INTEGERS = (("w", "00000", 32, True), ("wu", "00001", 32, False), ("l", "00010", 64, True), ("lu", "00011", 64, False))
+_INTEGERS = (
+    ("w", "00000", 32, True),
+    ("wu", "00001", 32, False),
+    ("l", "00010", 64, True),
+    ("lu", "00011", 64, False),
+)
 
 
 @native
 def truncates_on_host(fmt: Const[Format], a: u64, width: Const[int], signed: Const[bool]) -> bool:
-    """Whether the value is certainly in range of the integer type, so that the host's truncation is exact."""
+    """Whether the value is certainly in range of the integer type, so that the host's truncation is
+    exact.
+    """
     magnitude = a & (fmt.sign_bit - 1)
     bits = width - 1 if signed or width == 64 else width
     limit = fmt.bias + bits
@@ -447,5 +473,7 @@ def fp_from_int(
     if native_only() and fits and host_rounds(hart, u32(rm)):
         hart.f[rd] = box(fmt, u64(host_sitof(kind, wide)))
     else:
-        hart.f[rd] = box(fmt, f_from_int(hart.fp, fmt, value, rounding(hart, u32(rm)), width, signed))
+        hart.f[rd] = box(
+            fmt, f_from_int(hart.fp, fmt, value, rounding(hart, u32(rm)), width, signed)
+        )
     mark_dirty(hart)

@@ -293,14 +293,14 @@ def sraw(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
 
 @insn("_[3:0] _[3:0] _[3:0] _[4:0] 000 _[4:0] 0001111", spec="unpriv 2.7")
 def fence_(hart: Hart) -> None:
-    """Order memory accesses; every fence is treated as the strongest one. `pause` is one that orders nothing."""
+    """Order memory accesses; every fence is treated as the strongest one. `pause` is one that
+    orders nothing.
+    """
     fence()
 
 
 @insn("_[11:0] _[4:0] 001 _[4:0] 0001111", spec="unpriv 5", ext="zifencei", ends_block=True)
 def fence_i(hart: Hart) -> None:
-    """Make earlier stores visible to instruction fetch: translated code follows stores at once, so that only the
-    current block must end."""
+    """Make earlier stores visible to instruction fetch: translated code follows stores at once, so
+    that only the current block must end."""
     hart.sync()
-
-

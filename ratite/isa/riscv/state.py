@@ -22,11 +22,11 @@ FLOAT_NAMES = (
 ROUNDING_NAMES = ("rne", "rtz", "rdn", "rup", "rmm", "5", "6", "dyn")
 
 SINK = 32
-"""Index of the slot of `x` that swallows writes to x0, so that generated code need not test for it."""
+"""Index of the slot of `x` that swallows writes to x0, so that generated code need not test for
+it.
+"""
 
-Gpr = Annotated[
-    u8, OperandKind("gpr", u8, 1, sink=SINK, show=lambda number: ABI_NAMES[number])
-]
+Gpr = Annotated[u8, OperandKind("gpr", u8, 1, sink=SINK, show=lambda number: ABI_NAMES[number])]
 Fpr = Annotated[u8, OperandKind("fpr", u8, 1, show=lambda number: FLOAT_NAMES[number])]
 Simm = Annotated[i64, OperandKind("simm", i64, 4, signed=True)]
 Upper = Annotated[
@@ -117,7 +117,9 @@ class Hart(CpuState):
     senvcfg = Field(u64)
     satp = Field(u64)
     stimecmp = Field(u64)
-    time_offset = Field(u64, doc="ticks of `time` minus those of guest time: what the machine timer was set to")
+    time_offset = Field(
+        u64, doc="ticks of `time` minus those of guest time: what the machine timer was set to"
+    )
     timer_changed = Field(u32, doc="stimecmp was written: the machine's timer must follow")
     sbi = Field(u32, doc="1: environment calls from S mode leave run(), for the built-in SBI")
     mcycle_offset = Field(u64, doc="mcycle minus the retired count; while inhibited, mcycle itself")
@@ -125,7 +127,9 @@ class Hart(CpuState):
     pmpcfg = Array(u8, PMP_ENTRIES)
     pmpaddr = Array(u64, PMP_ENTRIES)
     pmp_low = Array(u64, PMP_ENTRIES, doc="first address of each entry, derived")
-    pmp_high = Array(u64, PMP_ENTRIES, doc="last address of each entry, derived; below `pmp_low` if off")
+    pmp_high = Array(
+        u64, PMP_ENTRIES, doc="last address of each entry, derived; below `pmp_low` if off"
+    )
     pmp_count = Field(u32, doc="entries up to the last that is on")
 
     @native

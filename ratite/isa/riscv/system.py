@@ -1,5 +1,5 @@
-"""Zicsr, privileged instructions, cache-block operations, waiting (Unprivileged ISA 20240411, chapters 6, 9, 10, 19;
-Privileged ISA 20240411, sections 3.3 and 12.2)."""
+"""Zicsr, privileged instructions, cache-block operations, waiting (Unprivileged ISA 20240411,
+chapters 6, 9, 10, 19; Privileged ISA 20240411, sections 3.3 and 12.2)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ BLOCK = 64
 
 @inlined
 def illegal(hart: Hart) -> None:
-    """End with an illegal-instruction exception. The trap value is zero, which the specification allows."""
+    """End with an illegal-instruction exception. The trap value is zero, which the specification
+    allows.
+    """
     hart.raise_exception(u64(ILLEGAL), u64(0))
 
 
@@ -56,7 +58,9 @@ def illegal(hart: Hart) -> None:
     ends_block=True,
 )
 def csr_register(hart: Hart, rd: Gpr, csr: Csr, rs1: Gpr, operation: Const[int]) -> None:
-    """Exchange a CSR with a register: write, set bits, or clear bits. Setting and clearing with x0 only read."""
+    """Exchange a CSR with a register: write, set bits, or clear bits. Setting and clearing with x0
+    only read.
+    """
     hart.sync()
     if operation == REPLACE:
         hart.x[rd] = csr_access(hart, u32(csr), hart.x[rs1], u32(REPLACE))
@@ -117,7 +121,7 @@ def mret(hart: Hart) -> None:
 @insn("0001000 00010 00000 000 00000 1110011", spec="priv 12.2.1", ext="s", ends_block=True)
 def sret(hart: Hart) -> None:
     """Return from a supervisor-mode trap."""
-    if hart.privilege == USER or hart.privilege == SUPERVISOR and hart.mstatus & TSR != 0:
+    if hart.privilege == USER or (hart.privilege == SUPERVISOR and hart.mstatus & TSR != 0):
         illegal(hart)
     else:
         hart.sync()
@@ -138,7 +142,9 @@ def wfi(hart: Hart) -> None:
 
 @insn("000000001101 00000 000 00000 1110011", spec="unpriv 15", ext="zawrs", ends_block=True)
 def wrs_nto(hart: Hart) -> None:
-    """Wait on the reservation set. It may end at once, and does: another hart's store is not watched for."""
+    """Wait on the reservation set. It may end at once, and does: another hart's store is not
+    watched for.
+    """
     if hart.privilege != MACHINE and hart.mstatus & TW != 0:
         illegal(hart)
 
@@ -151,8 +157,8 @@ def wrs_sto(hart: Hart) -> None:
 
 @native
 def flush_translations(hart: Hart) -> None:
-    """Drop every cached translation of this hart before its next instruction: done where the next block is looked up,
-    without leaving generated code."""
+    """Drop every cached translation of this hart before its next instruction: done where the next
+    block is looked up, without leaving generated code."""
     hart.flush_request = u32(1)
     poll_interrupts(hart)
 
@@ -160,7 +166,7 @@ def flush_translations(hart: Hart) -> None:
 @insn("0001001 rs2[4:0] rs1[4:0] 000 00000 1110011", spec="priv 12.2.1", ext="s", ends_block=True)
 def sfence_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
     """Order page-table updates before later translations: flush the softmmu TLB."""
-    if hart.privilege == USER or hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0:
+    if hart.privilege == USER or (hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0):
         illegal(hart)
     else:
         flush_translations(hart)
@@ -169,7 +175,7 @@ def sfence_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
 @insn("0001011 rs2[4:0] rs1[4:0] 000 00000 1110011", spec="priv 14", ext="svinval", ends_block=True)
 def sinval_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
     """Invalidate translations; treated as a complete sfence.vma."""
-    if hart.privilege == USER or hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0:
+    if hart.privilege == USER or (hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0):
         illegal(hart)
     else:
         flush_translations(hart)
@@ -211,7 +217,9 @@ def block_allowed(hart: Hart, bits: u64) -> bool:
     ext="zicbom",
 )
 def cbo(hart: Hart, rs1: Gpr, enable: Const[int]) -> None:
-    """Manage a cache block. Memory is coherent, so that only the permission to access it matters."""
+    """Manage a cache block. Memory is coherent, so that only the permission to access it
+    matters.
+    """
     if not block_allowed(hart, u64(enable)):
         illegal(hart)
     else:
@@ -241,4 +249,3 @@ def cbo_zero(hart: Hart, rs1: Gpr) -> None:
 )
 def prefetch(hart: Hart, rs1: Gpr, imm: Simm) -> None:
     """A hint: nothing happens, and nothing can fault."""
-

@@ -51,7 +51,9 @@ def mip(hart: Hart) -> u64:
 
 @native
 def pending_interrupt(hart: Hart) -> u32:
-    """Number of the interrupt to take now, or NO_INTERRUPT. Machine-level ones first, then by the fixed priority."""
+    """Number of the interrupt to take now, or NO_INTERRUPT. Machine-level ones first, then by the
+    fixed priority.
+    """
     ready = mip(hart) & hart.mie
     if ready == 0:
         return u32(NO_INTERRUPT)
@@ -60,7 +62,7 @@ def pending_interrupt(hart: Hart) -> u32:
         return _highest(machine)
     supervisor = ready & hart.mideleg
     if supervisor != 0 and (
-        hart.privilege < SUPERVISOR or hart.privilege == SUPERVISOR and hart.mstatus & SIE != 0
+        hart.privilege < SUPERVISOR or (hart.privilege == SUPERVISOR and hart.mstatus & SIE != 0)
     ):
         return _highest(supervisor)
     return u32(NO_INTERRUPT)
@@ -76,7 +78,9 @@ def _highest(ready: u64) -> u32:
 
 @native
 def take_trap(hart: Hart, cause: u64, value: u64) -> None:
-    """Enter the handler of an exception, or of an interrupt (bit 63 of `cause`), for the instruction at `hart.pc`."""
+    """Enter the handler of an exception, or of an interrupt (bit 63 of `cause`), for the
+    instruction at `hart.pc`.
+    """
     hart.exception_pending = u32(0)
     hart.reservation_valid = u32(0)
     number = cause & 63
@@ -133,7 +137,9 @@ def take_interrupt(hart: Hart) -> bool:
 
 @native
 def poll_interrupts(hart: Hart) -> None:
-    """Have the executor look at the interrupt lines before the next block. Runs after whatever may enable one."""
+    """Have the executor look at the interrupt lines before the next block. Runs after whatever may
+    enable one.
+    """
     atomic_or(hart.pointer() + Hart.kick.offset, u32(KICK_INTERRUPT))
 
 

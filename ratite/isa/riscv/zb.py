@@ -1,4 +1,6 @@
-"""Bit manipulation and conditional zeroing: Zba, Zbb, Zbc, Zbs, Zicond (Unprivileged ISA 20240411, chapters 12, 30)."""
+"""Bit manipulation and conditional zeroing: Zba, Zbb, Zbc, Zbs, Zicond (Unprivileged ISA 20240411,
+chapters 12, 30).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def shift_add(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr, shift: Const[int]) -> Non
 @family(
     [Row("add.uw", "0000100 rs2[4:0] rs1[4:0] 000 rd[4:0] 0111011", {"shift": 0})]
     + [
-        Row(f"sh{shift}add.uw", f"0010000 rs2[4:0] rs1[4:0] {funct} rd[4:0] 0111011", {"shift": shift})
+        Row(
+            f"sh{shift}add.uw",
+            f"0010000 rs2[4:0] rs1[4:0] {funct} rd[4:0] 0111011",
+            {"shift": shift},
+        )
         for shift, funct in ((1, "010"), (2, "100"), (3, "110"))
     ],
     spec="unpriv 30.4",
@@ -207,7 +213,9 @@ def rev8(hart: Hart, rd: Gpr, rs1: Gpr) -> None:
 
 @native
 def carryless(a: u64, b: u64, high: Const[int]) -> u64:
-    """The low 64 bits (high=0) of the carry-less product, its bits from 64 (high=64), or from 63 (high=63)."""
+    """The low 64 bits (high=0) of the carry-less product, its bits from 64 (high=64), or from 63
+    (high=63).
+    """
     result = u64(0)
     index = u64(0)
     while index < 64:
