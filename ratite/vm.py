@@ -99,19 +99,18 @@ class Serial:
     def expect(self, pattern: str, *, timeout: float = 30.0, regex: bool = False) -> str:
         """Wait until `pattern` appears after what earlier calls consumed; returns the output up to
         its end. Raises `ExpectTimeout` after `timeout` seconds, or when the machine ends first."""
-        compiled = re.compile(pattern if regex else re.escape(pattern))
+        compiled = re.compile((pattern if regex else re.escape(pattern)).encode())
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
-                fresh = self._data[self._read :].decode("utf-8", "replace")
+                fresh = bytes(self._data[self._read :])
                 match = compiled.search(fresh)
                 if match is not None:
-                    consumed = fresh[: match.end()]
-                    self._read += len(consumed.encode())
-                    return consumed
+                    self._read += match.end()
+                    return fresh[: match.end()].decode("utf-8", "replace")
                 left = deadline - time.monotonic()
                 if left <= 0 or self.ended:
-                    raise ExpectTimeout(pattern, fresh)
+                    raise ExpectTimeout(pattern, fresh.decode("utf-8", "replace"))
                 self._changed.wait(left)
 
 

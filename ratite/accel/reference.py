@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ratite.cpu import hooks
+from ratite.cpu.debug import Watchpoint
 from ratite.cpu.exits import Exit
 from ratite.cpu.hooks import Target
 from ratite.isa.decoder import Decoder, Leaf
@@ -20,6 +21,7 @@ from ratite.isa.state import (
     EXECUTE,
     KICK_EXIT,
     KICK_INTERRUPT,
+    LIMIT_STEP,
     RANGE_READONLY,
     READ,
     WRITE,
@@ -35,7 +37,7 @@ PAGE = 0x1000
 
 
 class _LeaveRun(Exception):
-    """A device access that the caller must make."""
+    """A device access that the caller must make, or a watched one."""
 
 
 class ReferenceBus:
@@ -68,6 +70,7 @@ class ReferenceBus:
                 self.load(gva + offset & u64.MASK, 1) << 8 * offset for offset in range(size)
             )
         gpa, host, _ = self._place(gva, size, READ)
+        self._cpu.watch(gva, size, READ)
         if host:
             return int.from_bytes(ctypes.string_at(host, size), "little")
         return self._device(gva, gpa, size, None)
@@ -81,6 +84,7 @@ class ReferenceBus:
                 self.store(gva + offset & u64.MASK, value >> 8 * offset & 0xFF, 1)
             return
         gpa, host, place = self._place(gva, size, WRITE)
+        self._cpu.watch(gva, size, WRITE)
         if host and place is not None and not place.flags & RANGE_READONLY:
             ctypes.memmove(host, value.to_bytes(size, "little"), size)
             self._ram.mark_written(_ram_address(place, gpa), size)
@@ -90,6 +94,7 @@ class ReferenceBus:
     def pointer(self, gva: int, size: int, access: int) -> int:
         """Host address for an atomic access; only RAM takes one."""
         gpa, host, place = self._place(gva, size, access)
+        self._cpu.watch(gva, size, access)
         if place is None or (access & WRITE and place.flags & RANGE_READONLY):
             self._access_fault(self._cpu.state, u64(gva), u32(access))
         assert place is not None
@@ -157,6 +162,8 @@ class ReferenceCpu:
         self._extension_bit = extension_bit
         self._enabled = enabled
         self._illegal = illegal
+        self.breakpoints: frozenset[int] = frozenset()
+        self.watchpoints: tuple[Watchpoint, ...] = ()
         self._decoded: dict[tuple[int, int], tuple[Leaf, dict[str, int]] | None] = {}
         self.bus = ReferenceBus(self, ram)
         state.bus = self.bus
@@ -167,7 +174,7 @@ class ReferenceCpu:
         state.exit_reason = u32(Exit.NONE)
         state.flush_request = u32(0)
         resuming = state.mmio_next < state.mmio_count and state.mmio_serial == state.retired()
-        if not resuming:
+        if not resuming and not state.stepping:
             self.hooks[hooks.take_interrupt](state)
         while state.exit_reason == Exit.NONE:
             if state.kick and not resuming:
@@ -175,9 +182,13 @@ class ReferenceCpu:
                 state.kick = u32(0)
                 if kick & KICK_EXIT:
                     return Exit.INTERRUPTED
-                self.hooks[hooks.take_interrupt](state)
+                if not state.stepping:
+                    self.hooks[hooks.take_interrupt](state)
             if state.budget <= 0:
                 return Exit.BUDGET
+            breaks = int(state.pc) in self.breakpoints and not resuming
+            if breaks and not state.block_limit & LIMIT_STEP:
+                return Exit.DEBUG
             resuming = False
             self.step()
         return int(state.exit_reason)
@@ -199,11 +210,27 @@ class ReferenceCpu:
                 self.hooks[hooks.illegal_value](state, u64(ctypes.addressof(buffer)))
             state.mmio_count = u32(0)
             self.hooks[hooks.take_exception](state)
+            if state.stepping:
+                state.exit_reason = u32(Exit.DEBUG)
         except _LeaveRun:
             return
         else:
             state.pc = state.next_pc
             state.budget -= 1
+
+    def watch(self, gva: int, size: int, access: int) -> None:
+        """Note an access that touches a watchpoint; unless the vCPU is being stepped, leave before
+        it is made.
+        """
+        for number, point in enumerate(self.watchpoints):
+            if point.touched(gva, size, access):
+                state = self.state
+                state.watch_hit = u32(number + 1)
+                if not state.stepping:
+                    state.mmio_next = u32(0)
+                    state.exit_reason = u32(Exit.DEBUG)
+                    raise _LeaveRun
+                return
 
     def _fetch(self, pc: int) -> tuple[int, int]:
         low = self.bus.fetch(pc)

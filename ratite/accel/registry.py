@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ratite.accel.reference import ReferenceCpu
 from ratite.core.errors import ConfigError
+from ratite.cpu.debug import Watchpoint
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
@@ -77,6 +78,14 @@ class ReferenceEngine:
         self._cpus.append(cpu)
         assert isinstance(cpu, ReferenceCpu)
         return cpu
+
+    def set_debug_points(
+        self, breakpoints: Sequence[int], watchpoints: Sequence[Watchpoint]
+    ) -> None:
+        """Replace the addresses that end `run` with `Exit.DEBUG`."""
+        for cpu in self._cpus:
+            cpu.breakpoints = frozenset(breakpoints)
+            cpu.watchpoints = tuple(watchpoints)
 
     def flush_code(self) -> None:
         """Nothing is translated."""

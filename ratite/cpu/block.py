@@ -15,10 +15,12 @@ translation per new block.
 
 from __future__ import annotations
 
+from ratite.cpu.debug import is_breakpoint
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.hooks import DECODE_DIRECT, DECODE_ENDS, DECODE_LENGTH, access_fault, decode
 from ratite.cpu.machine import (
     BLOCK_HEADER,
+    HANDLER_ENTER,
     NO_PAGE,
     Block,
     Shared,
@@ -28,7 +30,7 @@ from ratite.cpu.machine import (
     protect_page,
 )
 from ratite.cpu.tlb import JUMP_ENTRIES, OFFSET_MASK, PAGE_MASK, entry_at, fill, side_at
-from ratite.isa.state import EXECUTE, CpuState
+from ratite.isa.state import EXECUTE, LIMIT_MASK, LIMIT_STEP, CpuState
 from ratite.native import (
     Const,
     Field,
@@ -53,9 +55,9 @@ EXIT_SIZE = 2 * RECORD_SIZE
 MAX_INSTRUCTIONS = 64
 MAX_BLOCK = BLOCK_HEADER + MAX_INSTRUCTIONS * RECORD_SIZE + 2 * EXIT_SIZE
 MAX_LENGTH = 16
-INITIAL_HEAT = 1 << 30
 
-HANDLER_ENTER, HANDLER_GO, HANDLER_LINK = "tier0.enter", "tier0.go", "tier0.link"
+HANDLER_GO, HANDLER_LINK = "tier0.go", "tier0.link"
+HANDLER_BREAKPOINT = "tier0.debug"
 
 
 class Record(Struct):
@@ -205,7 +207,9 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
     block.second_ram = second_ram
     block.code = first_code
     block.mode = cpu.mode
-    block.heat = u32(INITIAL_HEAT)
+    block.heat = shared.hot_threshold
+    block.uses = u64(0)
+    block.fetch_index = cpu.fetch_index
     fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
     publish(shared, block)
     shared.release()
@@ -233,8 +237,10 @@ def search_locked(shared: Shared, ram_pc: u64, pc: u64, mode: u32, second_ram: u
 def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, across: bool) -> None:
     """Decode instructions until one ends the block, the page ends, or the block is long enough."""
     limit = u32(MAX_INSTRUCTIONS)
-    if cpu.block_limit != 0 and cpu.block_limit < MAX_INSTRUCTIONS:
-        limit = cpu.block_limit
+    if cpu.block_limit & LIMIT_MASK != 0 and cpu.block_limit & LIMIT_MASK < MAX_INSTRUCTIONS:
+        limit = cpu.block_limit & LIMIT_MASK
+    shared = Shared.at(cpu.machine)
+    breakpoints = shared.breakpoint_count != 0 and cpu.block_limit & LIMIT_STEP == 0
     record = block.pointer() + BLOCK_HEADER
     done = u32(0)
     count = u32(0)
@@ -242,6 +248,8 @@ def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, acr
     flags = u32(0)
     last = u64(0)
     while count < limit and done < in_page and flags == 0:
+        if breakpoints and is_breakpoint(shared, block.pc + u64(done)):
+            break
         code = first_code + u64(done)
         available = in_page - done
         if across:
@@ -259,6 +267,9 @@ def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, acr
     write_exit(record + EXIT_SIZE, last + u64(displacement))
     block.count = count
     block.size = done
+    if count == 0:  # a breakpoint: nothing of the guest's is executed
+        host_store(record, symbol_address(HANDLER_BREAKPOINT))
+        block.size = u32(1)
 
 
 @native
@@ -281,3 +292,17 @@ def publish(shared: Shared, block: Block) -> None:
     bucket = bucket_of(shared, block.ram_pc, block.pc, block.mode)
     block.hash_next = host_load(u64, bucket)
     atomic_store(bucket, address)
+
+
+@native
+def find_translated(cpu: CpuState, pc: u64, mode: u32, fetch_index: u32) -> u64:
+    """The block of a pc in a mode if there is one, on one page, without translating anything; 0
+    otherwise. Any thread: what the vCPU's TLB says of the page may be out of date.
+    """
+    if TlbEntry.at(entry_at(cpu, fetch_index, pc)).execute != pc & PAGE_MASK:
+        return u64(0)
+    ram = TlbSide.at(side_at(cpu, fetch_index, pc)).ram
+    if ram == NO_PAGE:
+        return u64(0)
+    shared = Shared.at(cpu.machine)
+    return search_locked(shared, ram | pc & OFFSET_MASK, pc, mode, u64(NO_PAGE))

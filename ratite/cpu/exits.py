@@ -19,6 +19,10 @@ class Exit(IntEnum):
     """The instruction budget is used up."""
     CODE_FULL = 4
     """No room for another translation block: flush and go on."""
+    DEBUG = 5
+    """A breakpoint, a watched access (neither instruction has been executed), or the guest's handler
+    entered while stepping.
+    """
     SBI = 16
     """RISC-V: an environment call for the built-in SBI."""
     HALT = 17

@@ -31,7 +31,7 @@ TLB_ENTRIES = 1 << TLB_BITS
 TLB_INDEXES = 4
 NOT_DIRTY = 2
 """TLB tag bit: a store must be noted first."""
-HANDLER_RETIRED = "tier0.retired"
+HANDLER_RETIRED, HANDLER_ENTER = "tier0.retired", "tier0.enter"
 
 
 class TlbEntry(Struct):
@@ -67,9 +67,19 @@ class Block(Struct):
     count = Field(u32, doc="instructions")
     size = Field(u32, doc="bytes of guest code")
     heat = Field(u32, doc="entries left until the block is worth optimising")
+    uses = Field(u64, doc="host address of the first RegionUse of the block, 0 if in no region")
+    fetch_index = Field(u32, doc="softmmu TLB that the code is fetched through")
 
 
 BLOCK_HEADER = Block.SIZE
+HOT_RING = 256
+
+
+class RegionUse(Struct):
+    """A block's membership in a compiled region."""
+
+    next = Field(u64, doc="host address of the block's next RegionUse")
+    head = Field(u64, doc="host address of the region's entry block")
 
 
 class Shared(Struct):
@@ -94,6 +104,16 @@ class Shared(Struct):
     retired = Field(u64, doc="blocks retired, ever")
     flushes = Field(u64, doc="times that the buffer was emptied")
     cpus = Array(u64, MAX_CPUS, doc="host addresses of the vCPUs' states")
+    hot_threshold = Field(u32, doc="entries after which a new block is hot")
+    hot_head = Field(u32, doc="hot blocks reported, ever")
+    hot_ring = Array(u64, HOT_RING, doc="host addresses of the last of them")
+    hot_cpu = Array(u32, HOT_RING, doc="the vCPUs that reported them")
+    voided = Field(u64, doc="regions taken out because a block of theirs was retired, ever")
+
+    breakpoints = Field(u64, doc="host address of their guest-virtual addresses, sorted")
+    breakpoint_count = Field(u64)
+    watchpoints = Field(u64, doc="host address of the WatchRanges; see ratite.cpu.debug")
+    watchpoint_count = Field(u64)
 
     @native
     def acquire(self) -> None:
@@ -174,6 +194,49 @@ def retire(shared: Shared, block: Block) -> None:
     block.mode = u32(RETIRED_MODE)
     atomic_store(block.pointer(), symbol_address(HANDLER_RETIRED))
     shared.retired += 1
+    void_regions(shared, block)
+
+
+@native
+def void_regions(shared: Shared, block: Block) -> None:
+    """Give the entries of the regions that hold the block back to tier 0."""
+    here = block.uses
+    while here != 0:
+        use = RegionUse.at(here)
+        head = Block.at(use.head)
+        if head.mode != RETIRED_MODE:
+            atomic_store(head.pointer(), symbol_address(HANDLER_ENTER))
+        shared.voided += 1
+        here = use.next
+    block.uses = u64(0)
+
+
+@native
+def install_region(shared: Shared, handler: u64, uses: u64, count: u64) -> bool:
+    """Enter a compiled region through its entry block, the first of `count` blocks whose RegionUse
+    records are at `uses`, each with the block's address in `next`. False, and nothing done, if one
+    of the blocks has been retired meanwhile.
+    """
+    shared.acquire()
+    good = True
+    index = u64(0)
+    while index < count:
+        if Block.at(RegionUse.at(uses + index * RegionUse.SIZE).next).mode == RETIRED_MODE:
+            good = False
+        index += 1
+    if good:
+        head = RegionUse.at(uses).next
+        index = u64(0)
+        while index < count:
+            use = RegionUse.at(uses + index * RegionUse.SIZE)
+            block = Block.at(use.next)
+            use.head = head
+            use.next = block.uses
+            block.uses = use.pointer()
+            index += 1
+        atomic_store(head, handler)
+    shared.release()
+    return good
 
 
 @native
@@ -201,10 +264,10 @@ def retire_range(shared: Shared, current: u64, ram: u64, size: u64) -> bool:
         following = next_on_page(block, page)
         gone = block.mode == RETIRED_MODE
         if not gone and overlaps(block, page, first, last):
+            if here == current or block.uses != 0:
+                hit = True
             retire(shared, block)
             gone = True
-            if here == current:
-                hit = True
         if gone:
             if previous == 0:
                 host_store(head, following)

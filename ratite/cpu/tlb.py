@@ -8,6 +8,7 @@ store to a page that is watched.
 
 from __future__ import annotations
 
+from ratite.cpu.debug import watched, watched_accesses
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.hooks import access_fault, translate
 from ratite.cpu.machine import (
@@ -33,6 +34,8 @@ SLOW = 1
 """I/O, or memory that native code may not touch directly."""
 RECHECK = 4
 """Translate again at each access."""
+WATCH = 8
+"""The page has watchpoints."""
 INVALID = 0xFFFF_FFFF_FFFF_FFFF
 UNCACHED = 8
 
@@ -92,8 +95,12 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
         low_bits |= SLOW
     side.gpa = gpa_page
     side.ram = ram
-    entry.read = page | low_bits if allowed & READ != 0 else u64(INVALID)
-    entry.execute = page | low_bits if allowed & EXECUTE != 0 else u64(INVALID)
+    watch = watched_accesses(Shared.at(cpu.machine), page)
+    readable = low_bits | WATCH if watch & READ != 0 else low_bits
+    if watch & WRITE != 0:
+        low_bits |= WATCH
+    entry.read = page | readable if allowed & READ != 0 else u64(INVALID)
+    entry.execute = page | low_bits & ~WATCH if allowed & EXECUTE != 0 else u64(INVALID)
     if allowed & WRITE == 0:
         entry.write = u64(INVALID)
     elif readonly:
@@ -175,6 +182,8 @@ def store_host(address: u64, value: u64, size: u32) -> None:
 def load_in_page(cpu: CpuState, gva: u64, size: u32) -> u64:
     """Load from one page."""
     tag = tag_for(cpu, gva, u64(size), u32(READ))
+    if tag & WATCH != 0 and watched(cpu, gva, u64(size), u32(READ)):
+        return u64(0)
     if tag & SLOW == 0:
         entry = TlbEntry.at(entry_at(cpu, cpu.mmu_index, gva))
         return load_host(entry.addend + gva, size)
@@ -217,6 +226,8 @@ def note_store(cpu: CpuState, gva: u64, size: u64) -> None:
 def store_in_page(cpu: CpuState, gva: u64, value: u64, size: u32) -> None:
     """Store to one page."""
     tag = tag_for(cpu, gva, u64(size), u32(WRITE))
+    if tag & WATCH != 0 and watched(cpu, gva, u64(size), u32(WRITE)):
+        return
     side = TlbSide.at(side_at(cpu, cpu.mmu_index, gva))
     gpa = side.gpa | gva & OFFSET_MASK
     if tag & SLOW != 0:
@@ -261,6 +272,8 @@ def pointer_slow(cpu: CpuState, gva: u64, size: u32, access: u32) -> u64:
     writable = access & WRITE == 0 or (entry.write & ~NOT_DIRTY) == page
     if not (readable and writable):
         fill(cpu, gva, u64(size), access, cpu.mmu_index)
+    if (entry.read | entry.write) & WATCH != 0 and watched(cpu, gva, u64(size), access):
+        return u64(0)
     side = TlbSide.at(side_at(cpu, cpu.mmu_index, gva))
     gpa = side.gpa | gva & OFFSET_MASK
     host = cpu.physical(gpa)

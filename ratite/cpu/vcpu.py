@@ -54,6 +54,7 @@ class Vcpu(ABC):
         self.space = space
         self.lock = lock
         self.on_code_full: Callable[[], None] = lambda: None
+        self.on_debug: Callable[[], None] = lambda: None
         self._wake = threading.Condition(threading.Lock())
         self._sleeping = False
         self._woken = False
@@ -98,6 +99,9 @@ class Vcpu(ABC):
             self._access()
         elif reason == Exit.CODE_FULL:
             self.on_code_full()
+        elif reason == Exit.DEBUG:
+            if not self.state.stepping:
+                self.on_debug()
         elif reason > Exit.CODE_FULL:
             self.handle(reason)
         self.service()
@@ -127,6 +131,7 @@ class Runner(ABC):
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._parked = 0
+        self._held: frozenset[Vcpu] = frozenset()
         for vcpu in vcpus:
             vcpu.on_code_full = self._code_full
         self.flush_code: Callable[[], None] = lambda: None
@@ -137,11 +142,12 @@ class Runner(ABC):
         """Whether the vCPUs may run."""
         return self._running
 
-    def resume(self) -> None:
-        """Let the guest run. Starts the threads the first time."""
+    def resume(self, held: frozenset[Vcpu] = frozenset()) -> None:
+        """Let the guest run, except for the vCPUs in `held`. Starts the threads the first time."""
         self.clock.start()
         self._follow_clock()
         with self._gate:
+            self._held = held
             self._running = True
             self._gate.notify_all()
         if not self._threads:
@@ -159,6 +165,16 @@ class Runner(ABC):
                 self._gate.wait()
         self.clock.stop()
         self._follow_clock()
+
+    def halt(self) -> None:
+        """From any thread, a vCPU's included: have every vCPU park soon. `pause` completes it."""
+        with self._gate:
+            self._running = False
+        for vcpu in self.vcpus:
+            vcpu.kick(leave=True)
+
+    def stepped(self, vcpu: Vcpu, instructions: int) -> None:
+        """Note that a debugger had a vCPU execute instructions while the machine was paused."""
 
     def close(self) -> None:
         """End the threads for good."""
@@ -195,14 +211,14 @@ class Runner(ABC):
             self._running = self._running or was_running
             self._gate.notify_all()
 
-    def _wait_until_running(self) -> bool:
-        """Park while paused. False when the machine is closed."""
-        if self._running:
+    def _wait_until_running(self, vcpu: Vcpu | None = None) -> bool:
+        """Park while paused, or while this vCPU is held. False when the machine is closed."""
+        if self._running and not (self._held and vcpu in self._held):
             return True
         with self._gate:
             self._parked += 1
             self._gate.notify_all()
-            while not self._running and not self._closed:
+            while not self._closed and (not self._running or vcpu in self._held):
                 self._gate.wait()
             self._parked -= 1
             return not self._closed
@@ -246,7 +262,7 @@ class ThreadRunner(Runner):
 
     def _body(self, vcpu: Vcpu) -> Callable[[], None]:
         def loop() -> None:
-            while self._wait_until_running():
+            while self._wait_until_running(vcpu):
                 if vcpu.state.halted and not vcpu.has_work():
                     vcpu.sleep(lambda: self._running)
                 else:
@@ -305,11 +321,19 @@ class IcountRunner(Runner):
             for _ in self.vcpus:
                 vcpu = self.vcpus[turn % len(self.vcpus)]
                 turn += 1
+                if vcpu in self._held:
+                    continue
                 if not vcpu.state.halted or vcpu.has_work():
                     self._run_slice(vcpu)
                     break
             else:
                 self._warp()
+
+    def stepped(self, vcpu: Vcpu, instructions: int) -> None:
+        """They take guest time like any other."""
+        self._now[0] += instructions << self._shift
+        retired = int(vcpu.state.retired())
+        vcpu.state.icount_bias = i64(self._now[0] - (retired << self._shift))
 
     def _run_slice(self, vcpu: Vcpu) -> None:
         state = vcpu.state

@@ -36,6 +36,9 @@ atomically."""
 
 MMIO_LOG = 8
 
+LIMIT_MASK, LIMIT_STEP = 0x7F, 0x80
+"""Parts of `CpuState.block_limit`: the number; and that blocks ignore breakpoints."""
+
 
 class GuestException(Exception):
     """Unwinds an instruction in CPython when the guest takes an exception. Never leaves the
@@ -109,14 +112,21 @@ class CpuState(Struct):
     )
     current_block = Field(u64, doc="block whose instruction is in a slow path")
     block_limit = Field(
-        u32, doc="instructions per translation block at most; 0: the translator's own limit"
+        u32,
+        doc="LIMIT_MASK: instructions per translation block at most, 0 for the translator's own "
+        "limit; LIMIT_STEP",
     )
+    stepping = Field(
+        u32, doc="1: interrupts wait, and an exception leaves run() once its handler is entered"
+    )
+    watch_hit = Field(u32, doc="1 + the number of the watchpoint that was touched last; 0: none")
     halted = Field(u32, doc="waiting for an interrupt")
     flush_request = Field(
         u32, doc="drop cached translations before the next instruction; then poll `kick`"
     )
     tlb_base = Field(u64, doc="host address of the softmmu TLBs")
     jump_cache = Field(u64, doc="host address of the jump cache")
+    helpers = Field(u64, doc="host address of a table of native functions, for compiled regions")
     machine = Field(u64, doc="host address of what the machine's vCPUs share")
     phys_map = Field(u64, doc="host address of the PhysMap")
     index = Field(u32, doc="number of the vCPU within the machine")

@@ -19,6 +19,7 @@ from ratite.core.clock import HostClock, VirtualClock
 from ratite.core.errors import ConfigError
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log
+from ratite.cpu.debug import Watchpoint
 from ratite.cpu.vcpu import Executor, Vcpu
 from ratite.devices import Device, SystemBus
 from ratite.devices.bus import find_bus, find_free_bus
@@ -39,6 +40,11 @@ class Engine(Protocol):
     def flush_code(self) -> None:
         """Forget translated code; nothing executes."""
 
+    def set_debug_points(
+        self, breakpoints: Sequence[int], watchpoints: Sequence[Watchpoint]
+    ) -> None:
+        """Replace what ends `run` with `Exit.DEBUG`; nothing executes."""
+
 
 class Backends(Protocol):
     """What the host provides, by kind ("chardev", "drive", "rng" ...) and id."""
@@ -56,6 +62,7 @@ class RunState(Enum):
     PRELAUNCH = "prelaunch"
     RUNNING = "running"
     PAUSED = "paused"
+    DEBUG = "debug"
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal-error"
 
@@ -114,6 +121,7 @@ class Machine(Object):
         self.wall_clock: HostClock
         self.engine: Engine
         self.run_state = RunState.PRELAUNCH
+        self._serials: dict[int, Any] = {}
         self._unattached = Container()
         self._peripheral = Container()
         self._anonymous = Container()
@@ -246,11 +254,13 @@ class Machine(Object):
         self.environment.on_power(Power(action, status))
 
     def serial(self, number: int) -> Any:
-        """The character backend of a serial port, or None."""
+        """The character backend of a serial port, or None; the same one at every call."""
         serials: Sequence[str | None] = self.config.serials
         if number >= len(serials) or serials[number] is None:
             return None
-        return self.resolve_backend("chardev", str(serials[number]))
+        if number not in self._serials:
+            self._serials[number] = self.resolve_backend("chardev", str(serials[number]))
+        return self._serials[number]
 
 
 def machine_types(isa: str) -> dict[str, type[Machine]]:

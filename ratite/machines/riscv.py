@@ -227,11 +227,12 @@ class RiscvMachine(Machine):
                 return directory / name
         return path
 
-    def serial_write(self, data: bytes) -> None:
-        """The debug console of the built-in SBI: the first serial port."""
+    def serial_write(self, data: bytes) -> int:
+        """The debug console of the built-in SBI: the first serial port. Returns how many bytes were
+        taken.
+        """
         backend = self.serial(0)
-        if backend is not None:
-            backend.write(data)
+        return len(data) if backend is None else int(backend.write(data))
 
     def serial_read(self, limit: int) -> bytes:
         """Input of the debug console of the built-in SBI; none where a board has no serial port."""

@@ -40,7 +40,7 @@ class Sbi:
         clock: Clock,
         request_power: Callable[[PowerAction, int], None],
         memory: AddressSpace,
-        console_write: Callable[[bytes], None],
+        console_write: Callable[[bytes], int],
         console_read: Callable[[int], bytes],
     ) -> None:
         self.harts = harts
@@ -232,8 +232,7 @@ class Sbi:
                 data, result = self.memory.read_bytes(Gpa(address & u64.MASK), min(size, CONSOLE_CHUNK))
                 if address >> 64 or result is not MemTxResult.OK:
                     return INVALID_PARAM, 0
-                self._console_write(data)
-                return SUCCESS, len(data)
+                return SUCCESS, self._console_write(data)
             case 1:
                 if address >> 64 or self.memory.map(Gpa(address), 1) is None:
                     return INVALID_PARAM, 0

@@ -32,13 +32,6 @@ def host_cpu() -> tuple[str, str]:
     return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
 
 
-def compiler_identity() -> str:
-    """What generated object code depends on besides its source: part of every cache key."""
-    return "/".join(
-        (llvm.get_process_triple(), *host_cpu(), ".".join(map(str, llvm.llvm_version_info)))
-    )
-
-
 def target_machine(level: int) -> Any:
     """A code generator for the host; `level` is LLVM's optimisation level of code generation."""
     cpu, features = host_cpu()
@@ -94,21 +87,3 @@ def assembly(text: str, *, level: int = 2) -> str:
     optimize(module, machine, level)
     listing: str = machine.emit_assembly(module)
     return listing
-
-
-class LoadedObject:
-    """Object code in this process; its addresses stay valid as long as the object lives."""
-
-    def __init__(self, code: bytes) -> None:
-        machine = target_machine(2)
-        # All sections in one mapping: relocations between them span 32 bits.
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, use_lmm=True)
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        self._engine.finalize_object()
-
-    def address(self, symbol: str) -> int:
-        """Address of an exported symbol. Raises `KeyError`."""
-        found: int = self._engine.get_function_address(symbol)
-        if not found:
-            raise KeyError(symbol)
-        return found

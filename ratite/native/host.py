@@ -8,8 +8,10 @@ RISC-V's order, which the rest of ratite uses: inexact 1, underflow 2, overflow 
 
 from __future__ import annotations
 
+import mmap
 import platform
 import sys
+from ctypes import addressof, c_char
 
 _CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
 
@@ -121,3 +123,22 @@ HOST_CALLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "fp_set": ("host.fp_set", ("i32",)),
     "pause": ("host.pause", ()),
 }
+
+_MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
+
+
+class HostMemory:
+    """Zeroed host memory at a fixed address, committed as it is touched."""
+
+    def __init__(self, size: int) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        if sys.platform == "linux":
+            flags |= _MAP_NORESERVE
+        self._map = mmap.mmap(-1, size, flags=flags)
+        self.address = addressof(c_char.from_buffer(self._map))
+        self.size = size
+
+
+def allocate(size: int) -> HostMemory:
+    """New zeroed memory of at least `size` bytes."""
+    return HostMemory(max(size, 1))

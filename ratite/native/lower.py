@@ -7,7 +7,7 @@ instruction belong to the tier, not to the op.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from ratite.native import ir
@@ -67,18 +67,28 @@ def constant(value: int, type: str) -> str:
 class Lowering:
     """Writes one function."""
 
-    def __init__(self, function: ir.Function, policy: Policy | None) -> None:
+    def __init__(
+        self,
+        function: ir.Function,
+        policy: Policy | None,
+        parameter_types: Mapping[str, tuple[str, ...]],
+    ) -> None:
         self.function = function
         self.policy = policy
+        self.parameter_types = parameter_types
         self.lines: list[str] = []
         self.uses: set[str] = set()
         self._fresh = 0
 
-    def text(self) -> str:
-        """The whole `define`."""
+    def text(self, linkage: str | None = None) -> str:
+        """The whole `define`; `linkage` replaces what `exported` says."""
         function = self.function
         strict = any(op.name in _FPU_OPS for op in function.values())
-        head = self.policy.signature(function) if self.policy else native_signature(function)
+        head = (
+            self.policy.signature(function)
+            if self.policy
+            else native_signature(function, linkage)
+        )
         self.line(f"define {head} nounwind{' strictfp' if strict else ''} {{")
         self.line("start:")
         for number, type_ in function.variables.items():
@@ -320,11 +330,9 @@ class Lowering:
 
     def _argument(self, argument: ir.Operand, callee: str, index: int) -> str:
         if isinstance(argument, ir.Value):
-            return f"{argument.type} %v{argument.number}"
+            return f"{argument.type} {self.operand(argument, argument.type)}"
         type_ = self.parameter_types[callee][index]
         return f"{type_} {constant(argument, type_)}"
-
-    parameter_types: dict[str, tuple[str, ...]]
 
     def _op_result(self, op: ir.Op) -> None:
         called = op.args[0]
@@ -402,13 +410,21 @@ class Lowering:
         self.line("  unreachable")
 
 
-def native_signature(function: ir.Function) -> str:
+def native_signature(function: ir.Function, linkage: str | None = None) -> str:
     """The head of a function with the C calling convention."""
     kinds = function.returns
     returns = "void" if not kinds else kinds[0] if len(kinds) == 1 else f"{{ {', '.join(kinds)} }}"
     parameters = ", ".join(f"{value.type} %v{value.number}" for value in function.params)
-    linkage = "" if function.exported else "internal "
+    if linkage is None:
+        linkage = "dso_local " if function.exported else "internal "
     return f'{linkage}{returns} @"{function.name}"({parameters})'
+
+
+def parameter_types(functions: Iterable[ir.Function]) -> dict[str, tuple[str, ...]]:
+    """What calls need to know of their callees."""
+    return {
+        function.name: tuple(value.type for value in function.params) for function in functions
+    }
 
 
 def lower_module(
@@ -416,13 +432,11 @@ def lower_module(
 ) -> str:
     """LLVM text of a module. `policies` maps a function's kind to what lowers its guest ops."""
     functions = list(functions)
-    Lowering.parameter_types = {
-        function.name: tuple(value.type for value in function.params) for function in functions
-    }
+    types = parameter_types(functions)
     declarations: set[str] = set()
     bodies = []
     for function in functions:
-        lowering = Lowering(function, policies.get(function.kind))
+        lowering = Lowering(function, policies.get(function.kind), types)
         bodies.append(lowering.text())
         declarations |= lowering.uses
     metadata = (

@@ -27,6 +27,7 @@ from ratite.isa.riscv.state import (
     PBMTE,
     STCE,
 )
+from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
 from ratite.native import Array, Field, i64, u32, u64
 
@@ -40,13 +41,14 @@ JUMP_TO_SELF = (0x6F).to_bytes(4, "little")
 
 Snapshot = dict[str, int]
 
-_HOST_ONLY = frozenset(
-    "next_pc budget instret_base kick mode mmu_index fetch_index exit_reason exception_pending exception_cause "
-    "exception_value resync current_block block_limit flush_request tlb_base jump_cache machine phys_map index "
-    "reservation_address time_base time_stopped icount_shift icount_bias mmio_address mmio_value mmio_size mmio_write "
-    "mmio_serial mmio_count mmio_next mmio_failed tlb_flushes tlb_fills lookups host_rm fs_dirty mstatus".split()
+_GENERIC = frozenset(("pc", "halted", "reservation_valid", "reservation_value"))
+_DERIVED = frozenset(("host_rm", "fs_dirty", "mstatus"))
+STATE = tuple(
+    name
+    for name in Hart.MEMBERS
+    if name in _GENERIC or name not in CpuState.MEMBERS and name not in _DERIVED
 )
-_HOST_ARRAYS = frozenset(("mmio_log", "fetch_buffer", "scratch"))
+"""Members of the hart's state that a guest could tell; the rest is the executors' business."""
 
 
 class Cpu(Protocol):
@@ -183,10 +185,11 @@ class Executor:
         """Everything that a guest could tell, by name; device accesses and RAM are apart."""
         hart = self.hart
         state: Snapshot = {}
-        for name, member in Hart.MEMBERS.items():
-            if isinstance(member, Field) and name not in _HOST_ONLY:
+        for name in STATE:
+            member = Hart.MEMBERS[name]
+            if isinstance(member, Field):
                 state[name] = int(getattr(hart, name))
-            elif isinstance(member, Array) and name not in _HOST_ARRAYS:
+            elif isinstance(member, Array):
                 values = getattr(hart, name)
                 length = (
                     32 if name == "x" else len(values)

@@ -27,6 +27,7 @@ from tests.isa.streams import USER_ROWS, Generator, is_control, is_float, is_mem
 
 OTHERS = [name for name in EXECUTORS if name != "reference"]
 SAVED = 0x800
+TRAPS = ROM + 0x8000  # where no store reaches it
 SKIP = program("""
     csrrw x31, mscratch, x31
     sd    x30, 0(x31)
@@ -76,11 +77,11 @@ def outcome(
     which: Executor, code: bytes, values: dict[str, int], data: bytes, instructions: int
 ) -> Outcome:
     which.reset()
-    which.load(HANDLER, SKIP)
+    which.load(TRAPS, SKIP)
     which.load(CODE, code)
     which.load(0x2800, data)
     which.load(ROM, data)
-    which.set({"mscratch": SAVED, **values})
+    which.set({"mscratch": SAVED, "mtvec": TRAPS, **values})
     which.run(instructions)
     return which.snapshot(), which.ram.read(0, RAM_SIZE), list(which.device.log)
 

@@ -18,10 +18,11 @@ from ratite.cpu.block import (
     find_block,
 )
 from ratite.cpu.exits import PENDING_EXIT, Exit
-from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block
+from ratite.cpu.machine import BLOCK_HEADER, HOT_RING, NO_PAGE, Block, Shared
 from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.native import (
+    atomic_add,
     atomic_store,
     atomic_swap,
     host_load,
@@ -49,7 +50,8 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         here = Block.at(found)
         dispatch(found + BLOCK_HEADER, found, budget - i64(here.count))
     else:
-        hooks.take_interrupt(cpu)
+        if cpu.stepping == 0:
+            hooks.take_interrupt(cpu)
         continue_with("tier0.lookup", budget)
 
 
@@ -64,7 +66,38 @@ def enter(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         cpu.pc = here.pc
         continue_with("tier0.kicked", budget)
     else:
-        dispatch(record.pointer() + BLOCK_HEADER, record.pointer(), left)
+        heat = here.heat - 1
+        here.heat = heat
+        if unlikely(heat == 0):
+            continue_with("tier0.hot", budget)
+        else:
+            dispatch(record.pointer() + BLOCK_HEADER, record.pointer(), left)
+
+
+@native
+def hot(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """A block that was entered often: report it for tier 1, and go on."""
+    shared = Shared.at(cpu.machine)
+    place = atomic_add(shared.pointer() + Shared.hot_head.offset, u32(1)) & (HOT_RING - 1)
+    shared.hot_cpu[place] = cpu.index
+    shared.hot_ring[place] = record.pointer()
+    continue_with("tier0.enter", budget)
+
+
+@native
+def step(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Go on at `pc` in tier 0, even where a region begins: its first instruction is not for it."""
+    cpu.budget = budget
+    if unlikely(cpu.kick != 0):
+        continue_with("tier0.kicked", budget)
+    else:
+        found = find_block(cpu)
+        here = Block.at(found)
+        left = budget - i64(here.count)
+        if left < 0:
+            continue_with("tier0.kicked", budget)
+        else:
+            dispatch(found + BLOCK_HEADER, found, left)
 
 
 @native
@@ -81,7 +114,7 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         cpu.exit_reason = u32(Exit.BUDGET)
         return_to_python()
     else:
-        if bits & KICK_INTERRUPT != 0:
+        if bits & KICK_INTERRUPT != 0 and cpu.stepping == 0:
             hooks.take_interrupt(cpu)
         continue_with("tier0.lookup", budget)
 
@@ -168,7 +201,10 @@ def fault(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     else:
         cpu.mmio_count = u32(0)
         hooks.take_exception(cpu)
-        if cpu.kick != 0:
+        if cpu.stepping != 0:
+            cpu.exit_reason = u32(Exit.DEBUG)
+            return_to_python()
+        elif cpu.kick != 0:
             continue_with("tier0.kicked", budget)
         else:
             continue_with("tier0.lookup", budget)
@@ -185,10 +221,19 @@ def resync(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 
 @native
+def debug(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """The only record of a block at a breakpoint."""
+    cpu.pc = block.pc
+    cpu.budget = budget
+    cpu.exit_reason = u32(Exit.DEBUG)
+    return_to_python()
+
+
+@native
 def leave(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """An instruction that ends its block retired, with `pc` set and an exit reason."""
     cpu.budget = budget
     return_to_python()
 
 
-CONTROL = (start, enter, kicked, lookup, retired, go, link, raised, fault, resync, leave)
+CONTROL = (start, enter, hot, step, kicked, lookup, retired, go, link, raised, fault, resync, debug, leave)

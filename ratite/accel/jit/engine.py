@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
+import importlib
+from collections.abc import Sequence
 
-from ratite.accel.jit.object import tier0_object
+from ratite.accel.jit.compiler import RegionCompiler
+from ratite.accel.jit.object import load_templates, load_tier0
+from ratite.cpu.debug import DebugTable, Watchpoint
 from ratite.cpu.exits import Exit
 from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Shared
 from ratite.cpu.physmap import PhysMapPublisher
@@ -14,40 +17,47 @@ from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.memory.ram import DirtyClient
 from ratite.native import i64, u32, u64
+from ratite.native.cache import ObjectCache
+from ratite.native.host import HostMemory, allocate
 
-_MAP_NORESERVE = 0x4000
 RAM_PAGES = 1 << (42 - PAGE_SHIFT)
 HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
 DEFAULT_BUFFER = 128 * MiB
+HOT, NEVER = 4096, 0xFFFF_FFFF
+"""Entries after which a block is compiled."""
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Find = ctypes.CFUNCTYPE(
+    ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32
+)
+_Install = ctypes.CFUNCTYPE(
+    ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64
+)
+_RetireAt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
 _Written = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
-
-
-class _Memory:
-    """Zeroed host memory, committed as it is touched."""
-
-    def __init__(self, size: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-        self.map = mmap.mmap(-1, size, flags=flags)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        self.size = size
 
 
 class JitMachine:
     """Translated code of one machine, shared by its vCPUs."""
 
     def __init__(
-        self, target: str, ram: RamList, space: AddressSpace, *, buffer_size: int = 0
+        self,
+        target: str,
+        ram: RamList,
+        space: AddressSpace,
+        *,
+        buffer_size: int = 0,
+        tier: int = 1,
+        cache: bool = True,
     ) -> None:
-        loaded = tier0_object(target)
+        loaded = load_tier0(target)
         self._loaded = loaded
         self._run = _Run(loaded.address("ratite.run"))
         self._written = _Written(loaded.address("cpu.machine.code_written"))
-        self._buffer = _Memory(buffer_size or DEFAULT_BUFFER)
-        self._hash = _Memory(HASH_BUCKETS * 8)
-        self._first_block = _Memory(RAM_PAGES * 8)
+        self._buffer = allocate(buffer_size or DEFAULT_BUFFER)
+        self._hash = allocate(HASH_BUCKETS * 8)
+        self._first_block = allocate(RAM_PAGES * 8)
         self.ram = ram
         self.shared = Shared.allocate()
         self.cpus: list[JitCpu] = []
@@ -60,6 +70,22 @@ class JitMachine:
         shared.code_clean = u64(ram.dirty_address(DirtyClient.CODE))
         shared.migration = u64(ram.dirty_address(DirtyClient.MIGRATION))
         shared.display = u64(ram.dirty_address(DirtyClient.DISPLAY))
+        self._helpers = self._helper_table()
+        self._find = _Find(loaded.address("cpu.block.find_translated"))
+        self._install = _Install(loaded.address("cpu.machine.install_region"))
+        self.compiler: RegionCompiler | None = None
+        shared.hot_threshold = u32(NEVER)
+        if tier > 0:
+            module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
+            shared.hot_threshold = u32(HOT)
+            self.compiler = RegionCompiler(
+                self,
+                module.reader(self),
+                lambda: load_templates(target),
+                ObjectCache() if cache else None,
+            )
+        self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
+        self._debug = DebugTable(shared)
         ram.add_code_listener(self.code_written)
         self.phys_map = PhysMapPublisher(space, self._publish)
 
@@ -76,13 +102,53 @@ class JitMachine:
         self.shared.cpus[len(self.cpus)] = state.pointer()
         self.cpus.append(cpu)
         self.shared.cpu_count = u32(len(self.cpus))
+        if self.compiler is not None:
+            self.compiler.start()
         return cpu
+
+    def _helper_table(self) -> HostMemory:
+        """The table that regions call tier 0 through."""
+        names = self._loaded.helpers
+        table = allocate(8 * len(names))
+        for index, name in enumerate(names):
+            ctypes.c_uint64.from_address(table.address + 8 * index).value = self._loaded.address(name)
+        return table
+
+    @property
+    def helpers(self) -> int:
+        """Host address of the table of native functions."""
+        return self._helpers.address
+
+    def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
+        """Host address of the block of a pc, as a vCPU's TLB maps it; None if it has none."""
+        found: int = self._find(self.cpus[cpu].state.address, pc, mode, fetch_index)
+        return found or None
+
+    def install(self, handler: int, uses: int, count: int) -> bool:
+        """Enter a region; see `install_region`."""
+        return bool(self._install(self.shared.address, handler, uses, count))
+
+    def close(self) -> None:
+        """End the compiler. No vCPU executes any more."""
+        if self.compiler is not None:
+            self.compiler.stop()
 
     def code_written(self, ram_addr: int, size: int) -> None:
         """Retire translated code that a write by a device, loader or debugger changed. Any
         thread.
         """
         self._written(self.shared.address, ram_addr, size)
+
+    def set_debug_points(
+        self, breakpoints: Sequence[int], watchpoints: Sequence[Watchpoint]
+    ) -> None:
+        """Replace the guest-virtual addresses that end `run` with `Exit.DEBUG`, when reached or
+        when touched. No vCPU may be inside `run`."""
+        for pc in self._debug.set_breakpoints(breakpoints):
+            self._retire_at(self.shared.address, pc)
+        if self._debug.set_watchpoints(watchpoints):
+            for cpu in self.cpus:
+                cpu.flush()
 
     def flush_code(self) -> None:
         """Forget all translated code. No vCPU may be inside `run`."""
@@ -98,6 +164,8 @@ class JitMachine:
             ctypes.memset(self._first_block.address + first * 8, 0, pages * 8)
         for cpu in self.cpus:
             cpu.flush()
+        if self.compiler is not None:
+            self.compiler.forget()
 
 
 class JitCpu:
@@ -106,12 +174,13 @@ class JitCpu:
     def __init__(self, machine: JitMachine, state: CpuState, run: ctypes._FuncPointer) -> None:
         self.machine = machine
         self.state = state
-        self._tlb = _Memory(TLB_BYTES)
-        self._jumps = _Memory(JUMP_BYTES)
+        self._tlb = allocate(TLB_BYTES)
+        self._jumps = allocate(JUMP_BYTES)
         ctypes.memset(self._jumps.address, 0xFF, JUMP_BYTES)
         ctypes.memset(self._tlb.address, 0xFF, TLB_BYTES)
         state.tlb_base = u64(self._tlb.address)
         state.jump_cache = u64(self._jumps.address)
+        state.helpers = u64(machine.helpers)
         state.machine = machine.shared.pointer()
         kick = state.address + CpuState.kick.offset
         self._kick_interrupt = ctypes.c_uint8.from_address(kick)

@@ -6,10 +6,13 @@ import functools
 import hashlib
 import importlib
 import os
+import pickle
 from pathlib import Path
 
+from ratite.accel.jit.tier1 import Templates
 from ratite.native.cache import ObjectCache, key_of
-from ratite.native.compile import LoadedObject, compile_text, compiler_identity
+from ratite.native.identity import compiler_identity
+from ratite.native.loader import LoadedObject
 
 _SOURCES = ("native", "isa", "cpu", "accel/jit")
 
@@ -26,21 +29,51 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def build_object(target: str) -> bytes:
-    """Generate the object code for an instruction set, named by its package below `ratite.isa`."""
+class Tier0:
+    """Tier 0's code in this process, and the functions of it that compiled regions call."""
+
+    def __init__(self, payload: bytes) -> None:
+        names, _, code = payload.partition(b"\0")
+        self.helpers = names.decode().split()
+        self._object = LoadedObject(code)
+
+    def address(self, symbol: str) -> int:
+        """Address of an exported symbol. Raises `KeyError`."""
+        return self._object.address(symbol)
+
+
+def build_payload(target: str) -> bytes:
+    """Generate tier 0 for an instruction set, named by its package below `ratite.isa`."""
+    from ratite.native.compile import compile_text  # LLVM: not needed when the cache has the code
+
     module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
-    text: str = module.llvm_text()
+    helpers, text = module.tier0_source()
     keep = os.environ.get("RATITE_KEEP_LLVM")
     if keep:
         Path(keep).write_text(text, encoding="utf-8")
-    return compile_text(text)
+    return " ".join(helpers).encode() + b"\0" + compile_text(text)
 
 
 @functools.cache
-def tier0_object(target: str) -> LoadedObject:
-    """The loaded object; built at most once per process, and per host and version if the cache
+def load_templates(target: str) -> Templates:
+    """What regions are made of. Lifting it takes a while, so that it is in the cache too."""
+    cache = ObjectCache()
+    key = key_of(("templates", target, source_digest()))
+
+    def build() -> bytes:
+        module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
+        return pickle.dumps(module.templates(), protocol=5)
+
+    found = pickle.loads(cache.get_or_build(key, build))
+    assert isinstance(found, Templates)
+    return found
+
+
+@functools.cache
+def load_tier0(target: str) -> Tier0:
+    """The loaded code; built at most once per process, and per host and version if the cache
     works.
     """
     cache = ObjectCache()
     key = key_of(("tier0", target, source_digest(), compiler_identity()))
-    return LoadedObject(cache.get_or_build(key, lambda: build_object(target)))
+    return Tier0(cache.get_or_build(key, lambda: build_payload(target)))

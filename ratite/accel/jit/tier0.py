@@ -9,11 +9,11 @@ call of the next record's handler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ratite.accel.jit import control
-from ratite.cpu import block, hooks, machine, tlb
+from ratite.cpu import block, debug, hooks, machine, tlb
 from ratite.cpu.block import (
     DISTANCE_OFFSET,
     EXIT_SIZE,
@@ -37,10 +37,12 @@ from ratite.native.values import Deferred, PcOffset, Ref, Val, ir_type
 PARAMETERS = "ptr %cpu, ptr %rec, ptr %tb, i64 %budget, ptr %tlb"
 TAKEN = RECORD_SIZE + EXIT_SIZE + 8
 """From a branch's record to the target address of its taken exit."""
+SEEN = 2 * RECORD_SIZE + 8
+"""From an indirect jump's record to the place in its (unused) first exit where it went last."""
 ILLEGAL = "op.illegal"
 
 _ENTRY = """
-define void @ratite.run(ptr %cpu) nounwind {{
+define dso_local void @ratite.run(ptr %cpu) nounwind {{
   call void @"{enter}"(ptr %cpu)
   %p = getelementptr inbounds i8, ptr %cpu, i64 {budget}
   %budget = load i64, ptr %p
@@ -61,7 +63,7 @@ class HandlerPolicy(Policy):
 
     def signature(self, function: ir.Function) -> str:
         """The head of a handler."""
-        return f'preserve_nonecc void @"{function.name}"({PARAMETERS})'
+        return f'dso_local preserve_nonecc void @"{function.name}"({PARAMETERS})'
 
     def prologue(self, out: Lowering) -> None:
         """Bind the parameters to the names that IR uses, and clear the flag that a store may
@@ -136,6 +138,11 @@ class HandlerPolicy(Policy):
         self.follow(out, target)
 
     def _lookup_tb(self, out: Lowering, op: ir.Op) -> None:
+        if out.function.name not in self.ends_block:  # where it went: tier 1 asks
+            target = out.fresh("pc")
+            place = self.offset(out, "%cpu", CpuState.pc.offset)
+            out.line(f"  {target} = load i64, ptr {place}")
+            out.line(f"  store i64 {target}, ptr {self.offset(out, '%rec', SEEN)}")
         self.tail_call(out, '@"tier0.lookup"')
 
     def _exit_tb(self, out: Lowering, op: ir.Op) -> None:
@@ -429,8 +436,8 @@ def build_program(
     illegal: Callable[..., Any],
     widths: tuple[int, ...],
     decoders: Mapping[Callable[..., Any], str],
-) -> tuple[Program, str]:
-    """All functions of tier 0 for an instruction set, and the module's LLVM text."""
+) -> Program:
+    """All functions of tier 0 for an instruction set."""
     instructions = target.instructions
     state: Any = instructions.state
     program = Program({**target.hooks, **decoders})
@@ -458,21 +465,54 @@ def build_program(
         hooks.enter_guest,
         hooks.leave_guest,
     )
-    lifted = {function: program.require(function.__native__, ()) for function in required}  # type: ignore[attr-defined]
+    for function in required:
+        program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
     exported = (
         tlb.flush,
         machine.code_written,
         machine.watch_page,
+        machine.install_region,
+        debug.retire_at,
         block.find_block,
+        block.find_translated,
         *target.exports,
     )
     for function in exported:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
-    ends = frozenset(handler_name(insn) for insn in instructions.insns.values() if insn.ends_block)
-    entry = _ENTRY.format(
-        enter=lifted[hooks.enter_guest].name,
-        leave=lifted[hooks.leave_guest].name,
-        budget=CpuState.budget.offset,
+    _export_callees(program, handlers.values())
+    return program
+
+
+def lower_program(program: Program, target: Target) -> str:
+    """The module's LLVM text."""
+    insns = target.instructions.insns.values()
+    ends = frozenset(handler_name(insn) for insn in insns if insn.ends_block)
+    enter, leave = (
+        program.require(function.__native__, ()).name  # type: ignore[attr-defined]
+        for function in (hooks.enter_guest, hooks.leave_guest)
     )
+    entry = _ENTRY.format(enter=enter, leave=leave, budget=CpuState.budget.offset)
     policies: dict[str, Policy] = {"handler": HandlerPolicy(ends), "control": ControlPolicy()}
-    return program, lower_module(program.functions.values(), policies, entry)
+    return lower_module(program.functions.values(), policies, entry)
+
+
+def _export_callees(program: Program, handlers: Iterable[ir.Function]) -> None:
+    """What instructions call, regions call too, by name."""
+    work = list(handlers)
+    while work:
+        for op in work.pop().values():
+            if op.name == "call":
+                callee = program.functions[str(op.attributes["function"])]
+                if not callee.exported:
+                    callee.exported = True
+                    work.append(callee)
+
+
+def helper_names(program: Program) -> list[str]:
+    """Functions of tier 0 that compiled regions call through a table, in its order."""
+    handlers = [f"tier0.{name}" for name in ("lookup", "kicked", "step", "fault")]
+    return handlers + sorted(
+        name
+        for name, function in program.functions.items()
+        if function.exported and function.kind == "native"
+    )

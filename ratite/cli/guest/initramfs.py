@@ -17,8 +17,15 @@ MARKER = "ratite: shell ready"
 BOOT_MODULES = ("virtio_mmio",)
 """Loaded by `/init` before it looks at the virtio bus."""
 
-SHIPPED_MODULES = (*BOOT_MODULES, "virtio_blk", "virtio_net", "virtio_rng", "ext4")
-"""In the initramfs, with what they need."""
+SHIPPED_MODULES = (
+    *BOOT_MODULES,
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "ext4",
+    "crc32c_generic",
+)
+"""In the initramfs, with what they need. ext4 asks for its checksum by alias, not by dependency."""
 
 INIT = f"""\
 #!/bin/busybox sh

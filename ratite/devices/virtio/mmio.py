@@ -239,8 +239,12 @@ class VirtioMmio(Device):
             return
         value &= 0xFF
         if value == 0:
+            # The page size describes the guest, not the device's set-up: Linux writes it once, before
+            # it resets the device.
+            page_size = self.guest_page_size
             device.restart()
             self.reset_enter()
+            self.guest_page_size = page_size
             return
         if value & ~device.status & Status.FEATURES_OK and not self._features_ok(device):
             value &= ~Status.FEATURES_OK

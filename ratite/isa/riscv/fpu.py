@@ -17,7 +17,7 @@ HOST_UNFIT = 255
 DYNAMIC = 7
 
 
-@native
+@inlined
 def unbox(hart: Hart, fmt: Const[Format], number: u32) -> u64:
     """The value in FP register `number`; the canonical NaN if it is not properly boxed."""
     value = hart.f[number]
@@ -28,7 +28,7 @@ def unbox(hart: Hart, fmt: Const[Format], number: u32) -> u64:
     return value
 
 
-@native
+@inlined
 def box(fmt: Const[Format], value: u64) -> u64:
     """`value` as a register holds it."""
     if fmt is F32:
@@ -36,7 +36,7 @@ def box(fmt: Const[Format], value: u64) -> u64:
     return value
 
 
-@native
+@inlined
 def rounding(hart: Hart, rm: u32) -> u32:
     """The rounding mode that an instruction's rm field asks for; the caller has checked that it is
     valid.
@@ -44,13 +44,13 @@ def rounding(hart: Hart, rm: u32) -> u32:
     return hart.frm if rm == DYNAMIC else rm
 
 
-@native
+@inlined
 def valid_rounding(hart: Hart, rm: u32) -> bool:
     """Whether the rm field, or the fcsr that it refers to, names a rounding mode."""
     return rm < 5 or (rm == DYNAMIC and hart.frm < 5)
 
 
-@native
+@inlined
 def host_rounds(hart: Hart, rm: u32) -> bool:
     """Whether the host's FPU is in the mode that the rm field asks for."""
     return rm == hart.host_rm or (rm == DYNAMIC and hart.host_rm != HOST_UNFIT)
@@ -95,7 +95,7 @@ def set_frm(hart: Hart, frm: u32) -> None:
     set_flags(hart, flags)
 
 
-@native
+@inlined
 def mark_dirty(hart: Hart) -> None:
     """Note that an FP register was written."""
     hart.fs_dirty = u32(1)

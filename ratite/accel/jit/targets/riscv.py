@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from ratite.accel.jit.tier0 import build_program
+import functools
+from typing import Any
+
+from ratite.accel.jit.tier0 import build_program, handler_name, helper_names, lower_program
+from ratite.accel.jit.tier1 import Promoted, Templates
 from ratite.accel.reference import ReferenceCpu
 from ratite.cpu import hooks
 from ratite.cpu.hooks import Target
-from ratite.isa.riscv import RISCV, target
-from ratite.isa.riscv.state import EXTENSION_BIT
+from ratite.isa.decoder import Decoder, Leaf
+from ratite.isa.riscv import RISCV, Hart, target
+from ratite.isa.riscv.state import EXTENSION_BIT, MODE_FS, SINK
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.native.frontend import Program
+from ratite.native.lower import parameter_types
 
 TARGET = Target(
     RISCV,
@@ -28,8 +34,9 @@ TARGET = Target(
 )
 
 
-def build() -> tuple[Program, str]:
-    """The functions and the module's LLVM text."""
+@functools.cache
+def build() -> Program:
+    """The functions of tier 0."""
     return build_program(
         TARGET,
         EXTENSION_BIT,
@@ -39,9 +46,12 @@ def build() -> tuple[Program, str]:
     )
 
 
-def llvm_text() -> str:
-    """LLVM text of tier 0 for RISC-V."""
-    return build()[1]
+def tier0_source() -> tuple[list[str], str]:
+    """Names of the functions that regions may call, in the order of their table, and the LLVM text
+    of tier 0.
+    """
+    program = build()
+    return helper_names(program), lower_program(program, TARGET)
 
 
 def reference_cpu(state: CpuState, ram: RamList, space: AddressSpace) -> ReferenceCpu:
@@ -55,3 +65,54 @@ def reference_cpu(state: CpuState, ram: RamList, space: AddressSpace) -> Referen
         enabled=target.enabled_extensions,
         illegal=target.illegal_instruction,
     )
+
+
+class RiscvReader:
+    """Decodes guest code for regions."""
+
+    def __init__(self, machine: Any) -> None:
+        self._machine = machine
+        self._decoder = Decoder(RISCV)
+        self._known: dict[tuple[int, int], tuple[Leaf, dict[str, int]] | None] = {}
+
+    def decode(self, code: bytes, offset: int, mode: int) -> tuple[Leaf, dict[str, int], int] | None:
+        """The instruction at `offset`; None if it is illegal."""
+        encoding = int.from_bytes(code[offset : offset + 2], "little")
+        length = 2
+        if encoding & 3 == 3:
+            encoding, length = int.from_bytes(code[offset : offset + 4], "little"), 4
+        enabled = int(self._machine.cpus[0].state.extensions)
+        if not mode & MODE_FS:
+            enabled &= ~target.FLOAT_BITS
+        key = (encoding, enabled)
+        if key not in self._known:
+            leaf = self._decoder.find(
+                encoding, length * 8, lambda name: enabled >> EXTENSION_BIT[name] & 1 == 1
+            )
+            self._known[key] = (
+                None if leaf is None else (leaf, self._decoder.operands(leaf, encoding))
+            )
+        found = self._known[key]
+        return None if found is None else (*found, length)
+
+
+def reader(machine: Any) -> RiscvReader:
+    """The code reader of a machine."""
+    return RiscvReader(machine)
+
+
+@functools.cache
+def templates() -> Templates:
+    """What regions are made of."""
+    program = build()
+    handlers = {
+        name: program.functions[handler_name(insn)] for name, insn in RISCV.insns.items()
+    }
+    promoted = (
+        Promoted(Hart.x.offset, 8, 33, zero=0, sink=SINK),
+        Promoted(Hart.f.offset, 8, 32),
+        Promoted(Hart.fs_dirty.offset, 4, 1),
+    )
+    helpers = {name: index for index, name in enumerate(helper_names(program))}
+    types = parameter_types(program.functions.values())
+    return Templates(handlers, program.functions, promoted, types, helpers)

@@ -1,0 +1,192 @@
+"""Regions: which blocks are compiled together.
+
+A region grows from a hot block along the edges that tier 0 has really taken: exits that are linked,
+direct calls and their returns, and the last target of each indirect jump. Blocks keep the addresses
+they were translated for; where an edge crosses to another page, the compiled code checks that the
+page is still mapped where it was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ratite.cpu.block import EXIT_SIZE, RECORD_SIZE
+from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, RETIRED_MODE, Block
+from ratite.isa.decoder import Leaf
+from ratite.isa.spec import Insn
+
+MAX_BLOCKS = 48
+MAX_INSTRUCTIONS = 360
+PAGE_MASK = ~0xFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One guest instruction: what it is, its operands as a record holds them, its place."""
+
+    insn: Insn
+    operands: dict[str, int]
+    pc: int
+    length: int
+
+    @property
+    def next_pc(self) -> int:
+        """The address after it."""
+        return self.pc + self.length
+
+    @property
+    def displacement(self) -> int | None:
+        """Of a direct jump: from its pc to its target."""
+        for operand in self.insn.operands:
+            if operand.kind.pc_relative:
+                return self.operands[operand.name]
+        return None
+
+
+class CodeReader(Protocol):
+    """Decodes guest code for a mode."""
+
+    def decode(self, code: bytes, offset: int, mode: int) -> tuple[Leaf, dict[str, int], int] | None:
+        """Row, operands and length of the instruction at `offset`; None if it is none."""
+
+
+@dataclass(slots=True)
+class RegionBlock:
+    """A member of a region."""
+
+    address: int  # host address of its header
+    pc: int
+    ram_pc: int
+    instructions: tuple[Decoded, ...]
+    code: bytes
+    successors: list[int] = field(default_factory=list)  # pcs that control was seen to go to
+
+    @property
+    def count(self) -> int:
+        """Instructions."""
+        return len(self.instructions)
+
+    @property
+    def last(self) -> Decoded:
+        """The instruction that ends it."""
+        return self.instructions[-1]
+
+    @property
+    def end_pc(self) -> int:
+        """The address after it."""
+        return self.last.next_pc
+
+
+@dataclass(slots=True)
+class Region:
+    """Blocks to be compiled as one function; the first is the entry."""
+
+    mode: int
+    fetch_index: int  # the softmmu TLB that its code is fetched through
+    blocks: list[RegionBlock]
+
+    @property
+    def entry(self) -> RegionBlock:
+        """Where it is entered."""
+        return self.blocks[0]
+
+    @property
+    def instructions(self) -> int:
+        """Guest instructions in it."""
+        return sum(block.count for block in self.blocks)
+
+
+def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
+    """Decode a block from guest memory. None if it was retired, or lies on two pages."""
+    header = Block(address)
+    mode = int(header.mode)
+    if mode == RETIRED_MODE or int(header.second_ram) != NO_PAGE:
+        return None
+    code = ctypes.string_at(int(header.code), int(header.size))
+    pc = int(header.pc)
+    instructions = []
+    offset = 0
+    while offset < len(code):
+        found = reader.decode(code, offset, mode)
+        if found is None:
+            return None
+        leaf, operands, length = found
+        instructions.append(Decoded(leaf.insn, operands, pc + offset, length))
+        offset += length
+    if len(instructions) != int(header.count):
+        return None
+    block = RegionBlock(address, pc, int(header.ram_pc), tuple(instructions), code)
+    block.successors = _successors(address, block)
+    return block
+
+
+def _successors(address: int, block: RegionBlock) -> list[int]:
+    """Guest addresses that the block's exits are linked to, or, for an indirect jump, last went to."""
+    first = address + BLOCK_HEADER + block.count * RECORD_SIZE
+    if block.last.insn.ends_block:
+        return []
+    if block.last.displacement is None:
+        return [ctypes.c_uint64.from_address(first + RECORD_SIZE + 8).value]
+    found = []
+    for number in range(2):
+        exit_record = first + number * EXIT_SIZE
+        target = ctypes.c_uint64.from_address(exit_record + 8).value
+        if target != exit_record + RECORD_SIZE:
+            found.append(int(Block(target).pc))
+    return found
+
+
+def grow(entry: int, reader: CodeReader, find: BlockFinder) -> Region | None:
+    """The region of a hot block. None if it cannot be compiled."""
+    first = read_block(entry, reader)
+    if first is None or not first.instructions:
+        return None
+    mode = int(Block(entry).mode)
+    region = Region(mode, int(Block(entry).fetch_index), [first])
+    known = {first.pc}
+    work = deque([first])
+    total = first.count
+    while work and len(region.blocks) < MAX_BLOCKS:
+        block = work.popleft()
+        for pc in _edges(block):
+            if pc in known:
+                continue
+            address = find(pc, mode)
+            if address is None:
+                continue
+            following = read_block(address, reader)
+            if following is None or total + following.count > MAX_INSTRUCTIONS:
+                continue
+            known.add(pc)
+            region.blocks.append(following)
+            work.append(following)
+            total += following.count
+            if len(region.blocks) >= MAX_BLOCKS:
+                break
+    return region
+
+
+def _edges(block: RegionBlock) -> list[int]:
+    """Where control may go that is worth compiling: seen successors first, then static ones."""
+    last = block.last
+    edges = list(block.successors)
+    displacement = last.displacement
+    if displacement is not None:
+        target = last.pc + displacement & 0xFFFF_FFFF_FFFF_FFFF
+        if target not in edges:
+            edges.append(target)
+        if last.operands.get("rd") == 1:  # a call: its return comes back here
+            edges.append(last.next_pc)
+    if not last.insn.ends_block and block.end_pc not in edges and displacement is None:
+        edges.append(block.end_pc)
+    return edges
+
+
+class BlockFinder(Protocol):
+    """Finds translated blocks."""
+
+    def __call__(self, pc: int, mode: int) -> int | None:
+        """Host address of the current block of a pc in a mode; None if it was never executed."""

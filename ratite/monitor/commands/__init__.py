@@ -1,0 +1,1 @@
+"""The commands of QMP, by topic. A module here is found by itself."""

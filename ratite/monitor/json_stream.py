@@ -1,0 +1,204 @@
+"""JSON values out of a stream of bytes that anybody may have sent.
+
+Source: RFC 8259; QEMU's QMP specification, which adds strings in single quotes. A value ends where
+its brackets are balanced, not at a newline. What cannot be a value is an error of its own, and
+reading goes on after it. Memory is bounded by `MAX_BYTES`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+MAX_BYTES = 4 << 20
+"""Bytes that one value may have."""
+MAX_NESTING = 256
+"""Arrays and objects inside each other."""
+
+_SPACE = re.compile(rb"[ \t\r\n\x00-\x1f]*")
+_OUTSIDE = re.compile(rb"[^\"'{}\[\]]*")
+_WORD = re.compile(rb"[^\"'{}\[\] \t\r\n,:]+|[,:]")
+_IN_DOUBLE = re.compile(rb"(?:[^\"\\]|\\.)*", re.DOTALL)
+_IN_SINGLE = re.compile(rb"(?:[^'\\]|\\.)*", re.DOTALL)
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
+_LINE_END = re.compile(rb"[\r\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something in the stream that is no value."""
+
+    text: str
+
+
+class DuplicateKey(ValueError):
+    """An object with two members of one name."""
+
+
+class JsonStream:
+    """Takes bytes in pieces of any size and gives values, or faults, in order."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._buffer = bytearray()
+        self._scan = 0  # everything before has been looked at
+        self._quote = 0  # the quote of the string that the scan is in
+        self._braces = 0
+        self._brackets = 0
+        self._skipping = False  # up to the end of the line
+
+    def feed(self, data: bytes) -> None:
+        """Append to the stream."""
+        self._buffer += data
+
+    @property
+    def pending(self) -> int:
+        """Bytes kept."""
+        return len(self._buffer)
+
+    def next(self) -> object:
+        """The next value (never None) or `Fault`; None if none is complete."""
+        if self._skipping and not self._skip():
+            return None
+        end = self._find_end()
+        if end is None:
+            if len(self._buffer) <= MAX_BYTES:
+                return None
+            self.clear()
+            self._skipping = True
+            return Fault("JSON token size limit exceeded")
+        if end < 0:
+            self.clear()
+            self._skipping = True
+            return Fault("JSON nesting depth limit exceeded")
+        data = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        self._scan = self._quote = self._braces = self._brackets = 0
+        return parse(data)
+
+    def _skip(self) -> bool:
+        """Drop the rest of a line that was given up."""
+        found = _LINE_END.search(self._buffer)
+        if found is None:
+            self._buffer.clear()
+            return False
+        del self._buffer[: found.end()]
+        self._skipping = False
+        return True
+
+    def _find_end(self) -> int | None:
+        """Where the first value ends; -1 if it is nested too deeply, None if it is not all there."""
+        buffer, at = self._buffer, self._scan
+        if at == 0:
+            match = _SPACE.match(buffer)
+            assert match is not None
+            del buffer[: match.end()]
+        while at < len(buffer):
+            if self._quote:
+                at = self._string_end(at)
+                if self._quote:
+                    break
+            elif not self._braces and not self._brackets and buffer[at] not in b"\"'{}[]":
+                word = _WORD.match(buffer, at)
+                assert word is not None
+                if word.end() == len(buffer) and buffer[at] not in b",:":
+                    break  # there may be more of it
+                return word.end()
+            else:
+                match = _OUTSIDE.match(buffer, at)
+                assert match is not None
+                at = match.end()
+                if at == len(buffer):
+                    break
+                self._structure(buffer[at])
+                at += 1
+            if not self._quote and self._complete():
+                return at
+            if self._braces + self._brackets > MAX_NESTING:
+                return -1
+        self._scan = at
+        return None
+
+    def _structure(self, byte: int) -> None:
+        match byte:
+            case 0x7B:
+                self._braces += 1
+            case 0x7D:
+                self._braces -= 1
+            case 0x5B:
+                self._brackets += 1
+            case 0x5D:
+                self._brackets -= 1
+            case _:
+                self._quote = byte
+
+    def _complete(self) -> bool:
+        if self._braces < 0 or self._brackets < 0:
+            return True
+        return self._braces == 0 and self._brackets == 0
+
+    def _string_end(self, at: int) -> int:
+        """Go on inside a string; `_quote` is 0 afterwards if its end was found."""
+        pattern = _IN_DOUBLE if self._quote == 0x22 else _IN_SINGLE
+        match = pattern.match(self._buffer, at)
+        assert match is not None
+        at = match.end()
+        if at < len(self._buffer) and self._buffer[at] == self._quote:
+            self._quote = 0
+            return at + 1
+        return at  # at a lone backslash at the end, or at the end
+
+
+def parse(data: bytes) -> object:
+    """The value of a complete text, or a `Fault`."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return Fault("JSON parse error, invalid UTF-8 sequence in string")
+    if "'" in text:
+        text = _STRINGS.sub(lambda match: _double_quoted(match[0]), text)
+    try:
+        value: object = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+    except RecursionError:
+        return Fault("JSON nesting depth limit exceeded")
+    except DuplicateKey as error:
+        return Fault(f"JSON parse error, duplicate key '{error}'")
+    except ValueError as error:
+        return Fault(f"JSON parse error, {_reason(error)}")
+    return Fault("QMP input must be a JSON object") if value is None else value
+
+
+def _double_quoted(text: str) -> str:
+    """A string in single quotes as JSON has it."""
+    if text[0] == '"':
+        return text
+    inner = re.sub(r"\\(.)|\"", lambda m: _escape(m[0]), text[1:-1], flags=re.DOTALL)
+    return f'"{inner}"'
+
+
+def _escape(text: str) -> str:
+    return {'"': '\\"', "\\'": "'"}.get(text, text)
+
+
+def _refuse(word: str) -> object:
+    raise ValueError(f"invalid keyword '{word}'")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise DuplicateKey(key)
+            seen.add(key)
+    return made
+
+
+def _reason(error: ValueError) -> str:
+    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+    return "expecting value" if message == "Expecting value" else message[:1].lower() + message[1:]

@@ -1,0 +1,109 @@
+"""The machine as monitors see it. `ratite.vm.Vm` is the one that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from ratite.block import Drive
+from ratite.chardev import Chardev, Loop
+from ratite.core.log import Log
+from ratite.cpu.vcpu import Runner
+from ratite.machines.config import ChardevConfig, MachineConfig
+from ratite.machines.lifecycle import Actions, Cause
+from ratite.machines.machine import Machine
+from ratite.qom import Object
+
+if TYPE_CHECKING:
+    from ratite.monitor.hub import MonitorHub
+
+
+class Backends(Protocol):
+    """What the host provides to the machine, by id."""
+
+    @property
+    def chardevs(self) -> Mapping[str, Chardev]:
+        """Character backends."""
+
+    @property
+    def drives(self) -> Mapping[str, Drive]:
+        """Drives."""
+
+    def resolve(self, kind: str, id: str) -> object | None:
+        """Claim a backend for a user."""
+
+
+class Vm(Protocol):
+    """One machine with everything that the host provides to it. Commands run on the main loop with
+    the machine lock held.
+    """
+
+    actions: Actions
+    on_end: Callable[[], None]
+
+    @property
+    def config(self) -> MachineConfig:
+        """What the user asked for."""
+
+    @property
+    def machine(self) -> Machine:
+        """The board."""
+
+    @property
+    def root(self) -> Object:
+        """The root of the composition tree: the board is its child `machine`."""
+
+    @property
+    def loop(self) -> Loop:
+        """The main loop."""
+
+    @property
+    def log(self) -> Log:
+        """The machine's log."""
+
+    @property
+    def runner(self) -> Runner:
+        """What drives the vCPUs."""
+
+    @property
+    def backends(self) -> Backends:
+        """What the host provides."""
+
+    @property
+    def hub(self) -> MonitorHub:
+        """What the monitors share."""
+
+    def start(self) -> None:
+        """Let the guest run, or go on."""
+
+    def stop(self) -> None:
+        """Pause the guest."""
+
+    def request_reset(self, cause: Cause) -> None:
+        """Reset soon."""
+
+    def quit(self, cause: Cause = Cause.HOST_QMP_QUIT) -> None:
+        """End soon."""
+
+    def power_down(self) -> None:
+        """Press the power button."""
+
+    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend."""
+
+    def remove_chardev(self, id: str) -> None:
+        """Close a character backend that nobody uses."""
+
+
+@contextmanager
+def halted(vm: Vm) -> Iterator[None]:
+    """No vCPU executes meanwhile, so that registers are exact. Guest time stands still."""
+    running = vm.runner.running
+    if running:
+        vm.runner.pause()
+    try:
+        yield
+    finally:
+        if running:
+            vm.runner.resume()

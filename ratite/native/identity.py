@@ -1,0 +1,31 @@
+"""What generated object code depends on besides its source: part of every cache key. Found out
+without loading LLVM, so that a start from the cache need not load it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+
+
+@functools.cache
+def compiler_identity() -> str:
+    """The host's kind of CPU with its features, and the version of LLVM's Python package."""
+    features = hashlib.sha256(_cpu_description().encode()).hexdigest()[:16]
+    version = importlib.metadata.version("llvmlite")
+    return f"{platform.machine()}/{features}/{version}"
+
+
+def _cpu_description() -> str:
+    """The lines of the first processor in /proc/cpuinfo that say what it can do; elsewhere, what
+    the platform says of it.
+    """
+    wanted = ("vendor_id", "cpu family", "model\t", "stepping", "flags", "CPU", "Features")
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as info:
+            first = info.read().split("\n\n", 1)[0]
+    except OSError:
+        return platform.processor() or platform.machine()
+    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
