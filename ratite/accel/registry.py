@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from ratite.accel.idle import IdleEngine
 from ratite.accel.reference import ReferenceCpu
 from ratite.core.errors import ConfigError
 from ratite.cpu.debug import Watchpoint
@@ -17,6 +18,7 @@ from ratite.native import u64
 NAMES = {
     "tcg": "generated code (threaded interpreter)",
     "reference": "the definition, in CPython; slow",
+    "qtest": "guest code does not run; a test drives the devices (see -qtest)",
 }
 ALIASES = {"jit": "tcg"}
 ISA_PACKAGE = {"riscv64": "riscv"}
@@ -43,6 +45,8 @@ def make_engine(choices: Sequence[Choice], isa: str, ram: RamList, space: Addres
             raise ConfigError(
                 f"-accel: invalid accelerator {choice.name}; `-accel help` lists them"
             )
+    if name == "qtest":
+        return IdleEngine(ram, space)
     target = importlib.import_module(f"ratite.accel.jit.targets.{ISA_PACKAGE[isa]}")
     if ALIASES.get(name, name) == "reference":
         return ReferenceEngine(target, ram, space)

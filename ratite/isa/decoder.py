@@ -87,15 +87,24 @@ class Decoder:
         }
 
     def disassemble(self, encoding: int, width: int, enabled: Callable[[str], bool]) -> str:
-        """Mnemonic and operands, those of the base instruction for a short form."""
+        """Mnemonic and operands. Of a short form's, each source is shown once, and no constant but a
+        register that it reads.
+        """
         leaf = self.find(encoding, width, enabled)
         if leaf is None:
             return f".insn {encoding:#0{width // 4 + 2}x}"
         if leaf.short is None:
             return leaf.insn.disassemble(encoding)
         values = leaf.short.expand(encoding)
-        shown = ", ".join(operand.kind.show(values[operand.name]) for operand in leaf.insn.operands)
-        return f"{leaf.short.name} {shown}".rstrip()
+        shown = []
+        seen: set[str | int | tuple[str, int]] = set()
+        for operand in leaf.insn.operands:
+            source = leaf.short.operands[operand.name]
+            if source in seen or (isinstance(source, int) and (source == 0 or operand.written)):
+                continue
+            seen.add(source)
+            shown.append(operand.kind.show(values[operand.name]))
+        return f"{leaf.short.name} {', '.join(shown)}".rstrip()
 
 
 class DecoderBuilder:

@@ -126,7 +126,6 @@ class CpuState(Struct):
     )
     tlb_base = Field(u64, doc="host address of the softmmu TLBs")
     jump_cache = Field(u64, doc="host address of the jump cache")
-    helpers = Field(u64, doc="host address of a table of native functions, for compiled regions")
     machine = Field(u64, doc="host address of what the machine's vCPUs share")
     phys_map = Field(u64, doc="host address of the PhysMap")
     index = Field(u32, doc="number of the vCPU within the machine")

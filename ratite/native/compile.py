@@ -78,6 +78,35 @@ def compile_text(text: str, *, level: int = 2) -> bytes:
     return code
 
 
+_SHORT = (
+    "add_sroa_pass",
+    "add_simplify_cfg_pass",
+    "add_instruction_combine_pass",
+    "add_simplify_cfg_pass",
+)
+
+
+def compile_short(text: str, *, level: int) -> bytes:
+    """Object code of a module by a few passes only: what a region gets, for which the time that
+    the whole pipeline takes is not repaid. `level` is that of code generation. Raises
+    `CompileError`.
+    """
+    machine = target_machine(level)
+    module = parse(text)
+    module.triple = llvm.get_process_triple()
+    module.data_layout = str(machine.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    passes = llvm.create_new_function_pass_manager()
+    for name in _SHORT:
+        getattr(passes, name)()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
 def assembly(text: str, *, level: int = 2) -> str:
     """Host assembly of a module, for people and for golden tests."""
     machine = target_machine(level)

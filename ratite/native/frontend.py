@@ -486,11 +486,8 @@ class Lifter:
             return value
         if kind is bool and isinstance(value, bool):
             return Val(bool, int(value))
-        if (
-            (isinstance(value, Int)
-            and type(value) is kind)
-            or (isinstance(value, int)
-            and not isinstance(value, Int))
+        if (isinstance(value, Int) and type(value) is kind) or (
+            isinstance(value, int) and not isinstance(value, Int)
         ):
             return Val(kind, int(value))
         self.refuse(node, f"{value!r} where {kind.__name__} is wanted")

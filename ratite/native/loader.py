@@ -10,9 +10,13 @@ Source: System V ABI, ELF; AMD64 psABI 1.0, table 4.9 (relocation types).
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import struct
+import threading
+from collections.abc import Mapping
 from ctypes import addressof, c_char
+from types import MappingProxyType
 from typing import NamedTuple
 
 PAGE = mmap.PAGESIZE
@@ -22,6 +26,7 @@ R_64, R_PC32, R_PLT32, R_GOTPCREL, R_32, R_32S, R_PC64 = 1, 2, 4, 9, 10, 11, 24
 R_GOTPCRELX, R_REX_GOTPCRELX = 41, 42
 JUMP_THROUGH = b"\xff\x25\x02\x00\x00\x00\x66\x90"  # jmp *2(%rip); nop: then the address
 SLOT = 16
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class LoadError(Exception):
@@ -42,12 +47,10 @@ class _Section(NamedTuple):
 
 
 class CodeArena:
-    """Executable memory for objects, given out from one mapping and given back all at once."""
+    """Executable memory for objects, given out from one range and given back all at once."""
 
-    def __init__(self, size: int) -> None:
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
-        self._map = mmap.mmap(-1, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-        self.base = addressof(c_char.from_buffer(self._map))
+    def __init__(self, base: int, size: int) -> None:
+        self.base = base
         self.size = size
         self.used = 0
 
@@ -64,6 +67,46 @@ class CodeArena:
         """Take everything back. Nothing of it may be executing."""
         _protect(self.base, self.used, mmap.PROT_READ | mmap.PROT_WRITE)
         self.used = 0
+
+
+class CodeSpace:
+    """One range of this process for all generated code, so that any of it reaches any other by a
+    32-bit displacement. It is reserved, and committed as it is used.
+    """
+
+    SIZE = 1 << 30
+
+    def __init__(self) -> None:
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        self._map = mmap.mmap(-1, self.SIZE, flags=flags, prot=protection)
+        self._whole = CodeArena(addressof(c_char.from_buffer(self._map)), self.SIZE)
+        self._free: list[CodeArena] = []
+        self._lock = threading.Lock()
+
+    def arena(self, size: int) -> CodeArena:
+        """An arena of `size` bytes. Raises `MemoryError`."""
+        with self._lock:
+            for arena in self._free:
+                if arena.size == size:
+                    self._free.remove(arena)
+                    return arena
+            base = self._whole.take(size)
+        if base is None:
+            raise MemoryError("no address space left for generated code")
+        return CodeArena(base, size)
+
+    def give_back(self, arena: CodeArena) -> None:
+        """Return an arena of which nothing is executing."""
+        arena.reset()
+        with self._lock:
+            self._free.append(arena)
+
+
+@functools.cache
+def code_space() -> CodeSpace:
+    """The process's."""
+    return CodeSpace()
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,17 +135,21 @@ def external(name: str) -> int:
 class LoadedObject:
     """Object code in this process; its addresses stay valid as long as its arena is not reset."""
 
-    def __init__(self, code: bytes, arena: CodeArena | None = None) -> None:
+    def __init__(
+        self, code: bytes, arena: CodeArena | None = None, known: Mapping[str, int] = _NOTHING
+    ) -> None:
+        """`known` gives addresses of generated functions that the object refers to."""
         self._code = code
+        self._known = known
         self._sections = self._read_sections()
         self._symbols: dict[str, int] = {}
         self._placed: dict[int, int] = {}
         self._externals: dict[str, int] = {}
         layout, size = self._layout()
         names = self._external_names()
-        self._arena = arena or CodeArena(-(-(size + SLOT * 2 * len(names)) // PAGE) * PAGE)
         total = size + SLOT * 2 * len(names)
-        base = self._arena.take(total)
+        arena = arena or code_space().arena(-(-total // PAGE) * PAGE)
+        base = arena.take(total)
         if base is None:
             raise MemoryError("no room for generated code")
         self.size = total
@@ -155,7 +202,11 @@ class LoadedObject:
 
     def _external_names(self) -> list[str]:
         self._table = self._symbol_table()
-        return [name for name, section, _ in self._table if section == UNDEFINED and name]
+        return [
+            name
+            for name, section, _ in self._table
+            if section == UNDEFINED and name and name not in self._known
+        ]
 
     def _add_stub(self, place: int, name: str) -> None:
         """A jump to an external function, and after it the word that holds its address."""
@@ -168,7 +219,8 @@ class LoadedObject:
         """Name and address of a symbol, and whether it is external."""
         name, section, value = self._table[number]
         if section == UNDEFINED:
-            return name, self._externals.get(name, 0), True
+            known = self._known.get(name)
+            return (name, known, False) if known else (name, self._externals.get(name, 0), True)
         if section == ABSOLUTE:
             return name, value, False
         if section not in self._placed:

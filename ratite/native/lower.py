@@ -85,9 +85,7 @@ class Lowering:
         function = self.function
         strict = any(op.name in _FPU_OPS for op in function.values())
         head = (
-            self.policy.signature(function)
-            if self.policy
-            else native_signature(function, linkage)
+            self.policy.signature(function) if self.policy else native_signature(function, linkage)
         )
         self.line(f"define {head} nounwind{' strictfp' if strict else ''} {{")
         self.line("start:")
@@ -422,9 +420,15 @@ def native_signature(function: ir.Function, linkage: str | None = None) -> str:
 
 def parameter_types(functions: Iterable[ir.Function]) -> dict[str, tuple[str, ...]]:
     """What calls need to know of their callees."""
-    return {
-        function.name: tuple(value.type for value in function.params) for function in functions
-    }
+    return {function.name: tuple(value.type for value in function.params) for function in functions}
+
+
+def declaration(function: ir.Function) -> str:
+    """A `declare` of a native function of another object."""
+    kinds = function.returns
+    returns = "void" if not kinds else kinds[0] if len(kinds) == 1 else f"{{ {', '.join(kinds)} }}"
+    parameters = ", ".join(value.type for value in function.params)
+    return f'declare dso_local {returns} @"{function.name}"({parameters})'
 
 
 def lower_module(

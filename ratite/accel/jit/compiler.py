@@ -4,24 +4,28 @@ them. vCPUs never wait for it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ratite.accel.jit.object import source_digest
-from ratite.accel.jit.region import CodeReader, Region, grow
+from ratite.accel.jit.region import BlockFinder, CodeReader, RegionBlock, grow, read_block
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.cpu.machine import HOT_RING, RETIRED_MODE, Block, RegionUse, Shared
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.identity import compiler_identity
-from ratite.native.loader import CodeArena, LoadedObject
+from ratite.native.loader import LoadedObject, code_space
 from ratite.native.host import allocate
 
 IDLE_S, BUSY_S = 0.004, 0.0005
 REGION = "region"
 ARENA = 128 << 20
+COMPILE_HEAT = 8192
+"""Further entries after which a block that is not in the cache is compiled."""
 
 
 @dataclass(slots=True)
@@ -56,16 +60,19 @@ class RegionCompiler:
         guest: Guest,
         reader: CodeReader,
         templates: Callable[[], Templates],
+        helpers: Mapping[str, int],
         cache: ObjectCache | None,
     ) -> None:
         self._guest = guest
         self._reader = reader
         self._make_templates = templates
+        self._helpers = helpers
         self._templates: Templates | None = None
         self._cache = cache
         self._seen = 0
-        self._arena = CodeArena(ARENA)
+        self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
+        self._warm: set[int] = set()
         self._stop = threading.Event()
         self.failures: list[str] = []
         self.stats = RegionStats()
@@ -83,11 +90,13 @@ class RegionCompiler:
         self._stop.set()
         if self._started:
             self._thread.join()
+        code_space().give_back(self._arena)
 
     def forget(self) -> None:
         """All blocks are gone, and no vCPU executes: free the regions' code."""
         self._arena.reset()
         self._uses.clear()
+        self._warm.clear()
         self._seen = int(self._guest.shared.hot_head)
 
     # -- the thread
@@ -99,7 +108,7 @@ class RegionCompiler:
                 self._stop.wait(IDLE_S)
                 continue
             try:
-                self._compile(*hot)
+                self._consider(*hot)
             except Exception as error:  # a bug of ours: the guest goes on in tier 0
                 self.failures.append(f"{type(error).__name__}: {error}")
                 self.stats.refused += 1
@@ -118,7 +127,8 @@ class RegionCompiler:
         self._seen = (self._seen + 1) & 0xFFFF_FFFF
         return int(shared.hot_ring[place]), int(shared.hot_cpu[place])
 
-    def _compile(self, address: int, cpu: int) -> None:
+    def _consider(self, address: int, cpu: int) -> None:
+        """Give a reported block a region: from the cache at once, else compiled when it is hotter."""
         header = Block(address)
         if int(header.mode) == RETIRED_MODE:
             return
@@ -127,54 +137,81 @@ class RegionCompiler:
         def find(pc: int, mode: int) -> int | None:
             return self._guest.find(cpu, pc, mode, fetch_index)
 
+        entry = read_block(address, self._reader)
+        if entry is None or not entry.instructions:
+            self.stats.refused += 1
+            return
+        first = address not in self._warm
+        key = self._key(entry, int(header.mode), fetch_index)
+        cached = self._from_cache(key, entry, find, int(header.mode)) if first else None
+        if cached is not None:
+            self.stats.cached += 1
+            self._install(*cached)
+        elif first:
+            self._warm.add(address)
+            header.heat = header.heat.__class__(COMPILE_HEAT)
+        else:
+            self._compile(address, key, find)
+
+    def _compile(self, address: int, key: str, find: BlockFinder) -> None:
         region = grow(address, self._reader, find)
         if region is None:
             self.stats.refused += 1
             return
         began = time.perf_counter()
-        loaded = LoadedObject(self._object(region), self._arena)
-        self.stats.seconds += time.perf_counter() - began
-        self._install(region, loaded)
-
-    def _object(self, region: Region) -> bytes:
-        key = self._key(region)
-        if self._cache is not None:
-            found = self._cache.get(key)
-            if found is not None:
-                self.stats.cached += 1
-                return found
         if self._templates is None:
             self._templates = self._make_templates()
-        from ratite.native.compile import compile_text  # LLVM: not needed for cached regions
+        from ratite.native.compile import compile_short  # LLVM: not needed for cached regions
 
         text = RegionText(region, self._templates, REGION).text()
-        code = compile_text(text, level=2)
+        code = compile_short(text, level=1)
         self.stats.compiled += 1
         self.stats.instructions += region.instructions
+        self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
-            self._cache.put(key, code)
-        return code
+            members = [_describe(block) for block in region.blocks]
+            self._cache.put(key, json.dumps(members).encode() + b"\0" + code)
+        self._install([block.address for block in region.blocks], code)
 
-    def _key(self, region: Region) -> str:
-        parts: list[bytes | str] = ["region", source_digest(), compiler_identity()]
-        parts.append(f"{region.mode}/{region.fetch_index}")
-        for block in region.blocks:
-            parts.append(f"{block.pc:x}/{block.ram_pc:x}/{block.successors}")
-            parts.append(block.code)
-        return key_of(parts)
+    # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
-    def _install(self, region: Region, loaded: LoadedObject) -> None:
-        count = len(region.blocks)
-        memory = allocate(count * RegionUse.SIZE)
-        for index, block in enumerate(region.blocks):
-            RegionUse(memory.address + index * RegionUse.SIZE).next = _u64(block.address)
-        if self._guest.install(loaded.address(REGION), memory.address, count):
+    def _key(self, entry: RegionBlock, mode: int, fetch_index: int) -> str:
+        place = f"{mode}/{fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
+        return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
+
+    def _from_cache(
+        self, key: str, entry: RegionBlock, find: BlockFinder, mode: int
+    ) -> tuple[list[int], bytes] | None:
+        """Members' addresses and code of a cached region, if every member is there as it was."""
+        payload = self._cache.get(key) if self._cache is not None else None
+        if payload is None:
+            return None
+        text, _, code = payload.partition(b"\0")
+        members = json.loads(text)
+        addresses = [entry.address]
+        for member in members[1:]:
+            address = find(member[0], mode)
+            block = read_block(address, self._reader) if address else None
+            if block is None or address is None or _describe(block) != member:
+                return None
+            addresses.append(address)
+        return addresses, code
+
+    def _install(self, members: list[int], code: bytes) -> None:
+        loaded = LoadedObject(code, self._arena, self._helpers)
+        memory = allocate(len(members) * RegionUse.SIZE)
+        for index, address in enumerate(members):
+            RegionUse(memory.address + index * RegionUse.SIZE).next = _u64(address)
+        if self._guest.install(loaded.address(REGION), memory.address, len(members)):
             self._uses.append(memory)
         else:
             self.stats.void += 1
 
 
+def _describe(block: RegionBlock) -> list[int | str]:
+    """A member as the cache knows it: place and content."""
+    return [block.pc, block.ram_pc, hashlib.sha256(block.code).hexdigest()[:32]]
+
+
 def _u64(value: int) -> Any:
     return RegionUse.next.kind(value)
-
-

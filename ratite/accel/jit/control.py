@@ -19,7 +19,7 @@ from ratite.cpu.block import (
 )
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import BLOCK_HEADER, HOT_RING, NO_PAGE, Block, Shared
-from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush
+from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush, load_slow, pointer_slow, store_slow
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.native import (
     atomic_add,
@@ -236,4 +236,81 @@ def leave(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     return_to_python()
 
 
-CONTROL = (start, enter, hot, step, kicked, lookup, retired, go, link, raised, fault, resync, debug, leave)
+# Slow paths of compiled regions: `pc` is the instruction's, `budget` the instructions left with it
+# not retired. The status is 1, or 0 for "leave for tier0.pending": what a call that leaves something
+# pending returns by itself.
+
+
+@native
+def at(cpu: CpuState, pc: u64, budget: i64) -> None:
+    """Make `pc` and `budget` exact for a region's instruction."""
+    cpu.pc = pc
+    cpu.budget = budget
+    cpu.current_block = u64(0)
+
+
+@native
+def region_load(cpu: CpuState, gva: u64, size: u32, pc: u64, budget: i64) -> tuple[u64, u32]:
+    """A load that the TLB did not answer at once."""
+    at(cpu, pc, budget)
+    return load_slow(cpu, gva, size), u32(1)
+
+
+@native
+def region_store(
+    cpu: CpuState, gva: u64, value: u64, size: u32, length: u32, pc: u64, budget: i64
+) -> u32:
+    """A store that the TLB did not answer at once. One that retired code of a region has completed,
+    and what follows in the region may be void.
+    """
+    at(cpu, pc, budget)
+    store_slow(cpu, gva, value, size)
+    if cpu.resync != 0:
+        cpu.resync = u32(0)
+        cpu.pc = pc + u64(length)
+        cpu.budget = budget - 1
+        return u32(0)
+    return u32(1)
+
+
+@native
+def region_pointer(
+    cpu: CpuState, gva: u64, size: u32, access: u32, pc: u64, budget: i64
+) -> tuple[u64, u32]:
+    """An atomic access that the TLB did not answer at once."""
+    at(cpu, pc, budget)
+    place = pointer_slow(cpu, gva, size, access)
+    if cpu.resync != 0:  # code of a region was retired: the instruction is done again in tier 0
+        cpu.resync = u32(0)
+        return u64(0), u32(0)
+    return place, u32(1)
+
+
+@native
+def pending(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """A region's slow path ended with something pending; `pc` and `budget` are exact."""
+    if cpu.exception_pending != 0:
+        continue_with("tier0.fault", cpu.budget)
+    else:
+        continue_with("tier0.lookup", cpu.budget)
+
+
+CONTROL = (
+    start,
+    enter,
+    hot,
+    step,
+    kicked,
+    lookup,
+    retired,
+    go,
+    link,
+    raised,
+    fault,
+    resync,
+    debug,
+    leave,
+    pending,
+)
+COLD = (region_load, region_store, region_pointer)
+"""They keep every register of the host but a few, so that their callers stay small."""

@@ -18,14 +18,14 @@ from ratite.memory import AddressSpace, RamList
 from ratite.memory.ram import DirtyClient
 from ratite.native import i64, u32, u64
 from ratite.native.cache import ObjectCache
-from ratite.native.host import HostMemory, allocate
+from ratite.native.host import allocate
 
 RAM_PAGES = 1 << (42 - PAGE_SHIFT)
 HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
 DEFAULT_BUFFER = 128 * MiB
-HOT, NEVER = 4096, 0xFFFF_FFFF
-"""Entries after which a block is compiled."""
+HOT, NEVER = 256, 0xFFFF_FFFF
+"""Entries after which a block is reported to the compiler."""
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Find = ctypes.CFUNCTYPE(
@@ -70,7 +70,6 @@ class JitMachine:
         shared.code_clean = u64(ram.dirty_address(DirtyClient.CODE))
         shared.migration = u64(ram.dirty_address(DirtyClient.MIGRATION))
         shared.display = u64(ram.dirty_address(DirtyClient.DISPLAY))
-        self._helpers = self._helper_table()
         self._find = _Find(loaded.address("cpu.block.find_translated"))
         self._install = _Install(loaded.address("cpu.machine.install_region"))
         self.compiler: RegionCompiler | None = None
@@ -82,6 +81,7 @@ class JitMachine:
                 self,
                 module.reader(self),
                 lambda: load_templates(target),
+                loaded.helpers,
                 ObjectCache() if cache else None,
             )
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
@@ -106,19 +106,6 @@ class JitMachine:
             self.compiler.start()
         return cpu
 
-    def _helper_table(self) -> HostMemory:
-        """The table that regions call tier 0 through."""
-        names = self._loaded.helpers
-        table = allocate(8 * len(names))
-        for index, name in enumerate(names):
-            ctypes.c_uint64.from_address(table.address + 8 * index).value = self._loaded.address(name)
-        return table
-
-    @property
-    def helpers(self) -> int:
-        """Host address of the table of native functions."""
-        return self._helpers.address
-
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
         """Host address of the block of a pc, as a vCPU's TLB maps it; None if it has none."""
         found: int = self._find(self.cpus[cpu].state.address, pc, mode, fetch_index)
@@ -129,7 +116,7 @@ class JitMachine:
         return bool(self._install(self.shared.address, handler, uses, count))
 
     def close(self) -> None:
-        """End the compiler. No vCPU executes any more."""
+        """End the compiler and free its code. No vCPU executes any more."""
         if self.compiler is not None:
             self.compiler.stop()
 
@@ -180,7 +167,6 @@ class JitCpu:
         ctypes.memset(self._tlb.address, 0xFF, TLB_BYTES)
         state.tlb_base = u64(self._tlb.address)
         state.jump_cache = u64(self._jumps.address)
-        state.helpers = u64(machine.helpers)
         state.machine = machine.shared.pointer()
         kick = state.address + CpuState.kick.offset
         self._kick_interrupt = ctypes.c_uint8.from_address(kick)

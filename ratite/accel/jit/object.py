@@ -34,8 +34,8 @@ class Tier0:
 
     def __init__(self, payload: bytes) -> None:
         names, _, code = payload.partition(b"\0")
-        self.helpers = names.decode().split()
         self._object = LoadedObject(code)
+        self.helpers = {name: self._object.address(name) for name in names.decode().split()}
 
     def address(self, symbol: str) -> int:
         """Address of an exported symbol. Raises `KeyError`."""

@@ -18,8 +18,8 @@ from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, RETIRED_MODE, Block
 from ratite.isa.decoder import Leaf
 from ratite.isa.spec import Insn
 
-MAX_BLOCKS = 48
-MAX_INSTRUCTIONS = 360
+MAX_BLOCKS = 32
+MAX_INSTRUCTIONS = 160
 PAGE_MASK = ~0xFFF
 
 
@@ -49,7 +49,9 @@ class Decoded:
 class CodeReader(Protocol):
     """Decodes guest code for a mode."""
 
-    def decode(self, code: bytes, offset: int, mode: int) -> tuple[Leaf, dict[str, int], int] | None:
+    def decode(
+        self, code: bytes, offset: int, mode: int
+    ) -> tuple[Leaf, dict[str, int], int] | None:
         """Row, operands and length of the instruction at `offset`; None if it is none."""
 
 

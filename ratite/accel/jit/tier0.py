@@ -30,7 +30,7 @@ from ratite.isa.spec import Insn, Operand
 from ratite.isa.state import WRITE, CpuState
 from ratite.native import ir
 from ratite.native.frontend import Lifter, Program
-from ratite.native.lower import Lowering, Policy, lower_module
+from ratite.native.lower import Lowering, Policy, lower_module, native_signature
 from ratite.native.types import i64
 from ratite.native.values import Deferred, PcOffset, Ref, Val, ir_type
 
@@ -326,6 +326,22 @@ class HandlerPolicy(Policy):
         out.line(f"  {out.result(op)} = phi i64 [ {quick}, %{fast} ], [ {found}, %{after} ]")
 
 
+class ColdPolicy(Policy):
+    """Lowers native functions that preserve their caller's registers."""
+
+    def signature(self, function: ir.Function) -> str:
+        """The head."""
+        head = native_signature(function, "")
+        return f"dso_local preserve_mostcc {head}"
+
+    def prologue(self, out: Lowering) -> None:
+        """Nothing."""
+
+    def lower(self, out: Lowering, op: ir.Op) -> None:
+        """Nothing of theirs depends on the tier."""
+        raise AssertionError(op.name)
+
+
 class ControlPolicy(HandlerPolicy):
     """Lowers the control handlers, for which `pc` and `budget` in the state are their own
     business.
@@ -479,6 +495,8 @@ def build_program(
     )
     for function in exported:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
+    for cold in control.COLD:
+        program.require(cold.__native__, (), exported=True).kind = "cold"  # type: ignore[attr-defined]
     _export_callees(program, handlers.values())
     return program
 
@@ -492,7 +510,11 @@ def lower_program(program: Program, target: Target) -> str:
         for function in (hooks.enter_guest, hooks.leave_guest)
     )
     entry = _ENTRY.format(enter=enter, leave=leave, budget=CpuState.budget.offset)
-    policies: dict[str, Policy] = {"handler": HandlerPolicy(ends), "control": ControlPolicy()}
+    policies: dict[str, Policy] = {
+        "handler": HandlerPolicy(ends),
+        "control": ControlPolicy(),
+        "cold": ColdPolicy(),
+    }
     return lower_module(program.functions.values(), policies, entry)
 
 
@@ -509,10 +531,10 @@ def _export_callees(program: Program, handlers: Iterable[ir.Function]) -> None:
 
 
 def helper_names(program: Program) -> list[str]:
-    """Functions of tier 0 that compiled regions call through a table, in its order."""
-    handlers = [f"tier0.{name}" for name in ("lookup", "kicked", "step", "fault")]
+    """Functions of tier 0 that compiled regions call."""
+    handlers = [f"tier0.{name}" for name in ("lookup", "kicked", "step", "pending")]
     return handlers + sorted(
         name
         for name, function in program.functions.items()
-        if function.exported and function.kind == "native"
+        if function.exported and function.kind in ("native", "cold")
     )

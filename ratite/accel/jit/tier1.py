@@ -20,7 +20,7 @@ from ratite.cpu.machine import TLB_ENTRIES, TlbEntry
 from ratite.cpu.tlb import SIDE_OFFSET, TABLE_SIZE
 from ratite.isa.state import WRITE, CpuState
 from ratite.native import ir
-from ratite.native.lower import Lowering, constant
+from ratite.native.lower import Lowering, constant, declaration
 
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 PAGE_MASK = MASK64 & ~0xFFF
@@ -35,7 +35,6 @@ METADATA = """
 !14 = distinct !{!14, !10, !"guest"}
 !11 = !{!13}
 !12 = !{!14}
-!15 = !{}
 """
 
 Item = str | int
@@ -66,7 +65,6 @@ class Templates:
     functions: Mapping[str, ir.Function]
     promoted: tuple[Promoted, ...]
     parameter_types: Mapping[str, tuple[str, ...]]
-    helpers: Mapping[str, int]
     exact_budget: bool = False
 
     def promoted_at(self, offset: int) -> Promoted | None:
@@ -86,7 +84,6 @@ class RegionText:
         self.name = name
         self.lines: list[str] = []
         self.slots: dict[int, str] = {}  # state offset -> alloca
-        self.dirty: set[int] = set()
         self.calls: set[str] = set()
         self.declarations: set[str] = set()
         self.allocas: list[str] = []
@@ -177,46 +174,29 @@ class RegionText:
         return self.emit(f"getelementptr inbounds i8, ptr %cpu, i64 {offset}")
 
     def _exits(self) -> None:
-        """The shared ways out: each writes the registers back first."""
+        """The shared ways out."""
         for kind, target in (
             ("lookup", "tier0.lookup"),
             ("kicked", "tier0.kicked"),
             ("step", "tier0.step"),
         ):
             self.line(f"exit.{kind}:")
-            self._write_back()
             pc = self.emit("load i64, ptr %var.exitpc")
             self.line(f"  store i64 {pc}, ptr {self.state(CpuState.pc.offset)}")
             self._tail_call(target)
-        self.line("exit.fault:")  # pc and budget are in the state already
-        self._write_back()
-        budget = self.emit(f"load i64, ptr {self.state(CpuState.budget.offset)}")
-        self.line(f"  store i64 {budget}, ptr %var.budget")
-        self._tail_call("tier0.fault")
-
-    def _write_back(self) -> None:
-        for offset in sorted(self.dirty):
-            type_ = self._slot_type(offset)
-            value = self.emit(f"load {type_}, ptr {self.slots[offset]}")
-            self.line(f"  store {type_} {value}, ptr {self.state(offset)}, {_STATE}")
+        self.line("exit.pending:")  # pc and budget are in the state already
+        self._tail_call("tier0.pending")
 
     def _tail_call(self, target: str) -> None:
-        handler = self.helper(target)
+        self.declarations.add(
+            f'declare dso_local preserve_nonecc void @"{target}"(ptr, ptr, ptr, i64, ptr)'
+        )
         budget = self.emit("load i64, ptr %var.budget")
         self.line(
-            f"  musttail call preserve_nonecc void {handler}"
+            f'  musttail call preserve_nonecc void @"{target}"'
             f"(ptr %cpu, ptr %rec, ptr %tb, i64 {budget}, ptr %tlb)"
         )
         self.line("  ret void")
-
-    def helper(self, name: str) -> str:
-        """The address of a native function of tier 0: objects hold no addresses, the CPU state
-        points to a table of them.
-        """
-        table = self.emit(f"load ptr, ptr {self.state(CpuState.helpers.offset)}, {_STATE}")
-        index = self.templates.helpers[name]
-        place = self.emit(f"getelementptr inbounds i8, ptr {table}, i64 {8 * index}")
-        return self.emit(f"load ptr, ptr {place}, !invariant.load !15")
 
     # -- blocks and edges
 
@@ -398,22 +378,19 @@ class InstructionText(Lowering):
     def lower(self) -> bool:
         """Write the instruction. True if control does not go on to the next one by itself."""
         start = len(self.lines)
-        slots, dirty = dict(self.region.slots), set(self.region.dirty)
+        slots = dict(self.region.slots)
         try:
             return self._instantiate()
         except _Unfit:
             del self.lines[start:]
-            self.region.slots, self.region.dirty = slots, dirty
+            self.region.slots = slots
             self._account()
             self.region.leave(self.insn.pc, "step")
             return True
 
     def _account(self) -> None:
         """Give back the budget of this instruction and what follows in the block."""
-        left = self.block.count - self.index
-        before = self.region.emit("load i64, ptr %var.budget")
-        after = self.region.emit(f"add i64 {before}, {left}")
-        self.line(f"  store i64 {after}, ptr %var.budget")
+        self.line(f"  store i64 {self._left()}, ptr %var.budget")
 
     def _instantiate(self) -> bool:
         function = self.function
@@ -569,8 +546,8 @@ class InstructionText(Lowering):
             return
         if part.sink is not None and offset == part.offset + part.sink * part.size:
             return
-        self.region.dirty.add(offset)
         self.line(f"  store {op.type} {value}, ptr {self.region.slot(offset)}")
+        self.line(f"  store {op.type} {value}, ptr {self.region.state(offset)}, {_STATE}")
 
     def _state_offset(self, op: ir.Op, index: ir.Operand | None) -> int:
         offset = int(op.attributes["offset"])
@@ -611,21 +588,10 @@ class InstructionText(Lowering):
             raise _Unfit  # it may touch promoted registers, or raise
         inlined = leaves_to_copy(callee, self.region.templates.functions)
         if inlined is None:
-            self._call_through(op, self.region.helper(callee))
+            self.region.declarations.add(declaration(target))
         else:
             self.region.calls |= inlined
-            self._op_call(op)
-
-    def _call_through(self, op: ir.Op, callee: str) -> None:
-        arguments = ", ".join(
-            self._argument(argument, str(op.attributes["function"]), index)
-            for index, argument in enumerate(op.args)
-        )
-        results = str(op.attributes["results"])
-        if "," in results:
-            raise _Unfit
-        target = f"{self.result(op)} = " if results else ""
-        self.line(f"  {target}call {results or 'void'} {callee}({arguments})")
+        self._op_call(op)
 
     def _do_host(self, op: ir.Op) -> None:
         what = op.attributes["what"]
@@ -640,16 +606,11 @@ class InstructionText(Lowering):
 
     # -- guest memory
 
-    def _synchronize(self) -> None:
-        """pc and budget exact in the state, before a slow path."""
+    def _left(self) -> str:
+        """The budget with this instruction not retired."""
         left = self.block.count - self.index
         before = self.region.emit("load i64, ptr %var.budget")
-        after = self.region.emit(f"add i64 {before}, {left}")
-        pc = constant(self.insn.pc, "i64")
-        self.line(f"  store i64 {pc}, ptr {self.region.state(CpuState.pc.offset)}")
-        self.line(f"  store i64 {after}, ptr {self.region.state(CpuState.budget.offset)}")
-        place = self.region.state(CpuState.current_block.offset)
-        self.line(f"  store i64 0, ptr {place}")
+        return self.region.emit(f"add i64 {before}, {left}")
 
     def _tag(self, address: str, size: int, tag_offset: int) -> tuple[str, str]:
         emit = self.region.emit
@@ -670,67 +631,43 @@ class InstructionText(Lowering):
         total = emit(f"add i64 {addend}, {address}")
         return emit(f"inttoptr i64 {total} to ptr")
 
-    def _check_pending(self, done: str) -> None:
-        emit = self.region.emit
-        place = self.region.state(CpuState.exception_pending.offset)
-        pending = emit(f"load i32, ptr {place}")
-        bad = emit(f"icmp ne i32 {pending}, 0")
-        self.line(f"  br i1 {bad}, label %exit.fault, label %{done}, !prof !1")
+    def _check_status(self, status: str, done: str) -> None:
+        """After a slow path: 1 is good, 0 is seen to outside."""
+        bad = self.region.emit(f"icmp eq i32 {status}, 0")
+        self.line(f"  br i1 {bad}, label %exit.pending, label %{done}, !prof !1")
 
     def _do_guest_ld(self, op: ir.Op) -> None:
         size = ir.WIDTH[op.type] // 8
         address = self.operand(op.args[0], "i64")
         entry, hit = self._tag(address, size, TlbEntry.read.offset)
-        fast, slow, after, done = (self.label(h) for h in ("hit", "miss", "filled", "loaded"))
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "loaded"))
         self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self.line(f"{fast}:")
         pointer = self._host_pointer(entry, address)
         quick = self.region.emit(f"load {op.type}, ptr {pointer}, align 1, {_GUEST}")
         self.line(f"  br label %{done}")
         self.line(f"{slow}:")
-        self._synchronize()
-        wide = self._cold_call("load", f"i64 {address}, i32 {size}", "i64")
+        wide, status = self._cold_value("load", f"i64 {address}, i32 {size}")
         value = wide if op.type == "i64" else self.region.emit(f"trunc i64 {wide} to {op.type}")
-        self._check_pending(after)
-        self.line(f"{after}:")
-        self.line(f"  br label %{done}")
+        self._check_status(status, done)
         self.line(f"{done}:")
-        self.line(f"  {self.result(op)} = phi {op.type} [ {quick}, %{fast} ], [ {value}, %{after} ]")
+        self.line(f"  {self.result(op)} = phi {op.type} [ {quick}, %{fast} ], [ {value}, %{slow} ]")
 
     def _do_guest_st(self, op: ir.Op) -> None:
         size = ir.WIDTH[op.type] // 8
         address, value = self.operand(op.args[0], "i64"), self.operand(op.args[1], op.type)
         entry, hit = self._tag(address, size, TlbEntry.write.offset)
-        fast, slow, after, done = (self.label(h) for h in ("hit", "miss", "filled", "stored"))
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "stored"))
         self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self.line(f"{fast}:")
         pointer = self._host_pointer(entry, address)
         self.line(f"  store {op.type} {value}, ptr {pointer}, align 1, {_GUEST}")
         self.line(f"  br label %{done}")
         self.line(f"{slow}:")
-        self._synchronize()
         wide = value if op.type == "i64" else self.region.emit(f"zext {op.type} {value} to i64")
-        self._cold_call("store", f"i64 {address}, i64 {wide}, i32 {size}", "void")
-        self._check_pending(after)
-        self.line(f"{after}:")
-        self._resync(done)
+        arguments = f"i64 {address}, i64 {wide}, i32 {size}, i32 {self.insn.length}"
+        self._check_status(self._cold_call("store", arguments, "i32"), done)
         self.line(f"{done}:")
-
-    def _resync(self, done: str) -> None:
-        """After a store that retired code: this region may be void."""
-        emit = self.region.emit
-        place = self.region.state(CpuState.resync.offset)
-        value = emit(f"load i32, ptr {place}")
-        flag = emit(f"icmp ne i32 {value}, 0")
-        void = self.label("void")
-        self.line(f"  br i1 {flag}, label %{void}, label %{done}, !prof !1")
-        self.line(f"{void}:")
-        self.line(f"  store i32 0, ptr {place}")
-        left = self.block.count - self.index - 1
-        before = emit("load i64, ptr %var.budget")
-        after = emit(f"add i64 {before}, {left}")
-        self.line(f"  store i64 {after}, ptr %var.budget")
-        self.region.leave(self.insn.next_pc & MASK64)
 
     def _do_guest_ptr(self, op: ir.Op) -> None:
         size, access = int(op.attributes["size"]), int(op.attributes["access"])
@@ -740,27 +677,34 @@ class InstructionText(Lowering):
         if access == 3:
             _, readable = self._tag(address, size, TlbEntry.read.offset)
             hit = self.region.emit(f"and i1 {hit}, {readable}")
-        fast, slow, after, done = (self.label(h) for h in ("hit", "miss", "filled", "found"))
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "found"))
         self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self.line(f"{fast}:")
         quick = self.region.emit(f"ptrtoint ptr {self._host_pointer(entry, address)} to i64")
         self.line(f"  br label %{done}")
         self.line(f"{slow}:")
-        self._synchronize()
-        found = self._cold_call("pointer", f"i64 {address}, i32 {size}, i32 {access}", "i64")
-        self._check_pending(after)
-        self.line(f"{after}:")
-        self.line(f"  br label %{done}")
+        found, status = self._cold_value("pointer", f"i64 {address}, i32 {size}, i32 {access}")
+        self._check_status(status, done)
         self.line(f"{done}:")
-        self.line(f"  {self.result(op)} = phi i64 [ {quick}, %{fast} ], [ {found}, %{after} ]")
+        self.line(f"  {self.result(op)} = phi i64 [ {quick}, %{fast} ], [ {found}, %{slow} ]")
+
+    def _cold_value(self, name: str, arguments: str) -> tuple[str, str]:
+        """Call a slow path that has a value; returns value and status."""
+        pair = self._cold_call(name, arguments, "{ i64, i32 }")
+        value = self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 0")
+        return value, self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 1")
 
     def _cold_call(self, name: str, arguments: str, returns: str) -> str:
-        callee = self.region.helper(f"cpu.tlb.{name}_slow")
-        text = f"call {returns} {callee}(ptr %cpu, {arguments})"
-        if returns == "void":
-            self.line(f"  {text}")
-            return ""
-        return self.region.emit(text)
+        callee = f'@"accel.jit.control.region_{name}"'
+        pc = constant(self.insn.pc, "i64")
+        kinds = ", ".join(part.split()[0] for part in arguments.split(", "))
+        self.region.declarations.add(
+            f"declare dso_local preserve_mostcc {returns} {callee}(ptr, {kinds}, i64, i64)"
+        )
+        return self.region.emit(
+            f"call preserve_mostcc {returns} {callee}"
+            f"(ptr %cpu, {arguments}, i64 {pc}, i64 {self._left()})"
+        )
 
     # -- control
 

@@ -24,7 +24,7 @@ from ratite.isa.riscv.state import (
     USER,
     Hart,
 )
-from ratite.isa.state import EXECUTE, READ, WRITE
+from ratite.isa.state import EXECUTE, RANGE_READONLY, READ, WRITE, PhysRange, find_range
 from ratite.native import atomic_cas, atomic_load, i64, native, u32, u64
 
 PTE_V, PTE_R, PTE_W, PTE_X, PTE_U, PTE_G, PTE_A, PTE_D = (1 << bit for bit in range(8))
@@ -36,13 +36,18 @@ BARE, SV39, SV48, SV57 = 0, 8, 9, 10
 
 UNCACHED = 8
 """With a translation's permissions: good for this access only."""
+RETRY = 16
+"""Instead of permissions: the entry changed while its A and D bits were being set."""
+AS_STORE = 32
+"""With a kind of access: its faults are those of a store."""
+STORES = WRITE | AS_STORE
 
 
 @native
 def page_fault(hart: Hart, gva: u64, access: u32) -> None:
     """Raise the page fault of an access."""
     cause = u64(LOAD_PAGE)
-    if access & WRITE != 0:
+    if access & STORES != 0:
         cause = u64(STORE_PAGE)
     elif access == EXECUTE:
         cause = u64(FETCH_PAGE)
@@ -53,7 +58,7 @@ def page_fault(hart: Hart, gva: u64, access: u32) -> None:
 def access_fault(hart: Hart, gva: u64, access: u32) -> None:
     """Raise the access fault of an access."""
     cause = u64(LOAD_ACCESS)
-    if access & WRITE != 0:
+    if access & STORES != 0:
         cause = u64(STORE_ACCESS)
     elif access == EXECUTE:
         cause = u64(FETCH_ACCESS)
@@ -72,7 +77,9 @@ def translate(hart: Hart, gva: u64, size: u64, access: u32, index: u32) -> tuple
     gpa = gva
     allowed = u32(READ | WRITE | EXECUTE)
     if privilege != MACHINE and hart.satp >> 60 != BARE:
-        gpa, allowed = _walk(hart, gva, access, privilege, index == MMU_SUPERVISOR_SUM)
+        allowed = u32(RETRY)
+        while allowed & RETRY != 0:
+            gpa, allowed = _walk(hart, gva, access, privilege, index == MMU_SUPERVISOR_SUM)
     if not pmp_allows(hart, gpa, size, access, privilege):
         access_fault(hart, gva, access)
     if not pmp_uniform(hart, gpa & ~0xFFF):
@@ -158,7 +165,7 @@ def _leaf(
                 allowed = u32(0)
     elif privilege == USER:
         allowed = u32(0)
-    if allowed & access != access:
+    if access & ~AS_STORE & ~allowed != 0:
         page_fault(hart, gva, access)
     ppn = (pte >> 10) & PPN_MASK
     inside = (u64(1) << shift) - 1
@@ -172,16 +179,21 @@ def _leaf(
     if wanted != pte:
         if hart.menvcfg & ADUE == 0:
             page_fault(hart, gva, access)
-        if not pmp_allows(hart, entry_address, u64(8), u32(WRITE), u32(SUPERVISOR)):
+        place = PhysRange.at(find_range(hart, entry_address))
+        writable = place.flags & RANGE_READONLY == 0
+        if not writable or not pmp_allows(
+            hart, entry_address, u64(8), u32(WRITE), u32(SUPERVISOR)
+        ):
             access_fault(hart, gva, access)
         if atomic_cas(host, pte, wanted) != pte:
-            allowed |= UNCACHED  # another hart changed the entry; what was read is still a valid translation
+            allowed = u32(RETRY)  # another hart changed the entry
     if wanted & PTE_D == 0:
         allowed &= ~WRITE
     return (ppn << 12) & ~inside | gva & inside, allowed
 
 
 __all__ = [
+    "AS_STORE",
     "PTE_G",
     "UNCACHED",
     "access_fault",

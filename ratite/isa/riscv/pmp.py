@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ratite.isa.riscv.state import MACHINE, PMP_ENTRIES, Hart
+from ratite.isa.state import EXECUTE, READ, WRITE
 from ratite.native import native, u8, u32, u64
 
 LOCK, MODE_SHIFT, OFF, TOR, NA4, NAPOT = 0x80, 3, 0, 1, 2, 3
@@ -46,7 +47,7 @@ def pmp_update(hart: Hart) -> None:
 def pmp_allows(hart: Hart, gpa: u64, size: u64, access: u32, privilege: u32) -> bool:
     """Whether `privilege` may make the access to `size` bytes at `gpa`. An entry decides if it
     holds any byte of the access, and refuses unless it holds all. Without a matching entry only
-    machine mode may."""
+    machine mode may, and everybody on a hart without PMP."""
     last = gpa + size - 1
     index = u32(0)
     while index < hart.pmp_count:
@@ -58,9 +59,9 @@ def pmp_allows(hart: Hart, gpa: u64, size: u64, access: u32, privilege: u32) -> 
             config = hart.pmpcfg[index]
             if privilege == MACHINE and config & LOCK == 0:
                 return True
-            return u32(config) & access == access
+            return access & (READ | WRITE | EXECUTE) & ~u32(config) == 0
         index += 1
-    return privilege == MACHINE
+    return privilege == MACHINE or not hart.has("pmp")
 
 
 @native

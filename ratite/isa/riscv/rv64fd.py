@@ -301,6 +301,7 @@ def fp_compare(
         hart.x[rd] = u64(host(kind(a), kind(b)))
     else:
         hart.x[rd] = u64(soft(hart.fp, fmt, a, b))
+    mark_dirty(hart)
 
 
 @RISCV.family(
@@ -436,6 +437,7 @@ def fp_to_int(
             hart.x[rd] = u64(result)
     else:
         hart.x[rd] = f_to_int(hart.fp, fmt, a, rounding(hart, u32(rm)), width, signed)
+    mark_dirty(hart)
 
 
 @RISCV.family(

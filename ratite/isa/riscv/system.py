@@ -4,6 +4,7 @@ chapters 6, 9, 10, 19; Privileged ISA 20240411, sections 3.3 and 12.2)."""
 from __future__ import annotations
 
 from ratite.isa.riscv.csr import CLEAR, READ_ONLY, REPLACE, SET, csr_access
+from ratite.isa.riscv.mmu import AS_STORE
 from ratite.isa.riscv.state import (
     BREAKPOINT,
     CBCFE,
@@ -218,12 +219,13 @@ def block_allowed(hart: Hart, bits: u64) -> bool:
 )
 def cbo(hart: Hart, rs1: Gpr, enable: Const[int]) -> None:
     """Manage a cache block. Memory is coherent, so that only the permission to access it
-    matters.
+    matters. The trap value of a fault is rs1, aligned or not.
     """
     if not block_allowed(hart, u64(enable)):
         illegal(hart)
     else:
-        hart.pointer_to(hart.x[rs1] & ~(BLOCK - 1), BLOCK, READ)
+        hart.pointer_to(hart.x[rs1], 1, READ | AS_STORE)
+        hart.pointer_to(hart.x[rs1] & ~(BLOCK - 1), BLOCK, READ | AS_STORE)
 
 
 @insn("000000000100 rs1[4:0] 010 00000 0001111", spec="unpriv 19", ext="zicboz")
@@ -233,6 +235,7 @@ def cbo_zero(hart: Hart, rs1: Gpr) -> None:
         illegal(hart)
     else:
         address = hart.x[rs1] & ~(BLOCK - 1)
+        hart.pointer_to(hart.x[rs1], 1, WRITE)
         hart.pointer_to(address, BLOCK, WRITE)
         for offset in range(0, BLOCK, 8):
             hart.store(address + offset, u64(0))

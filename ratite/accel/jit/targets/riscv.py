@@ -47,9 +47,7 @@ def build() -> Program:
 
 
 def tier0_source() -> tuple[list[str], str]:
-    """Names of the functions that regions may call, in the order of their table, and the LLVM text
-    of tier 0.
-    """
+    """Names of the functions that regions may call, and the LLVM text of tier 0."""
     program = build()
     return helper_names(program), lower_program(program, TARGET)
 
@@ -75,7 +73,9 @@ class RiscvReader:
         self._decoder = Decoder(RISCV)
         self._known: dict[tuple[int, int], tuple[Leaf, dict[str, int]] | None] = {}
 
-    def decode(self, code: bytes, offset: int, mode: int) -> tuple[Leaf, dict[str, int], int] | None:
+    def decode(
+        self, code: bytes, offset: int, mode: int
+    ) -> tuple[Leaf, dict[str, int], int] | None:
         """The instruction at `offset`; None if it is illegal."""
         encoding = int.from_bytes(code[offset : offset + 2], "little")
         length = 2
@@ -105,14 +105,11 @@ def reader(machine: Any) -> RiscvReader:
 def templates() -> Templates:
     """What regions are made of."""
     program = build()
-    handlers = {
-        name: program.functions[handler_name(insn)] for name, insn in RISCV.insns.items()
-    }
+    handlers = {name: program.functions[handler_name(insn)] for name, insn in RISCV.insns.items()}
     promoted = (
         Promoted(Hart.x.offset, 8, 33, zero=0, sink=SINK),
         Promoted(Hart.f.offset, 8, 32),
         Promoted(Hart.fs_dirty.offset, 4, 1),
     )
-    helpers = {name: index for index, name in enumerate(helper_names(program))}
     types = parameter_types(program.functions.values())
-    return Templates(handlers, program.functions, promoted, types, helpers)
+    return Templates(handlers, program.functions, promoted, types)
