@@ -62,3 +62,6 @@ class IdleEngine:
 
     def flush_code(self) -> None:
         """Nothing is translated."""
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -36,8 +36,17 @@ class Choice(Protocol):
         """Its properties."""
 
 
-def make_engine(choices: Sequence[Choice], isa: str, ram: RamList, space: AddressSpace) -> Any:
-    """The first accelerator of the list. Raises `ConfigError` for a name that is none."""
+def make_engine(
+    choices: Sequence[Choice],
+    isa: str,
+    ram: RamList,
+    space: AddressSpace,
+    *,
+    exact_budget: bool = False,
+) -> Any:
+    """The first accelerator of the list. With `exact_budget`, no block is entered that the
+    instruction budget does not cover. Raises `ConfigError` for a name that is none.
+    """
     name = choices[0].name if choices else "tcg"
     properties = dict(choices[0].properties) if choices else {}
     for choice in choices:
@@ -50,15 +59,41 @@ def make_engine(choices: Sequence[Choice], isa: str, ram: RamList, space: Addres
     target = importlib.import_module(f"ratite.accel.jit.targets.{ISA_PACKAGE[isa]}")
     if ALIASES.get(name, name) == "reference":
         return ReferenceEngine(target, ram, space)
-    from ratite.accel.jit.engine import JitMachine
+    from ratite.accel.jit.engine import JitMachine, JitOptions
 
-    megabytes = properties.pop("tb-size", 0)
-    thread = properties.pop("thread", "multi")
-    if thread not in ("multi", "single"):
-        raise ConfigError("-accel tcg: thread= is 'multi' or 'single'")
-    if properties:
-        raise ConfigError(f"-accel tcg: Property '{next(iter(properties))}' not found")
-    return JitMachine(ISA_PACKAGE[isa], ram, space, buffer_size=int(megabytes) << 20)
+    options = JitOptions(exact_budget=exact_budget, **_jit_options(properties))
+    return JitMachine(ISA_PACKAGE[isa], ram, space, options)
+
+
+def _jit_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The properties of `-accel tcg`."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        text = str(value)
+        if name == "tb-size" and text.isdigit():
+            found["buffer_size"] = int(text) << 20
+        elif name == "tier" and text in ("0", "1"):
+            found["tier"] = int(text)
+        elif name == "cache" and text in ("on", "off", "True", "False"):
+            found["cache"] = text in ("on", "True")
+        elif name == "one-insn-per-tb" and text in ("on", "off", "True", "False"):
+            found["one_instruction"] = text in ("on", "True")
+        elif name == "thread" and text in ("multi", "single"):
+            continue  # every vCPU has a thread of its own, unless -icount says otherwise
+        elif name in ("tb-size", "tier", "cache", "one-insn-per-tb", "thread"):
+            raise ConfigError(f"-accel tcg: {name}={text}: {_JIT_HELP[name]}")
+        else:
+            raise ConfigError(f"-accel tcg: Property '{name}' not found")
+    return found
+
+
+_JIT_HELP = {
+    "tb-size": "the size of the buffer of translated code, in MiB",
+    "tier": "0 for the threaded interpreter only, 1 to compile hot code as well",
+    "cache": "on or off",
+    "one-insn-per-tb": "on or off",
+    "thread": "multi or single",
+}
 
 
 class ReferenceEngine:
@@ -93,3 +128,6 @@ class ReferenceEngine:
 
     def flush_code(self) -> None:
         """Nothing is translated."""
+
+    def close(self) -> None:
+        """Nothing works in the background."""

@@ -55,9 +55,15 @@ EXIT_SIZE = 2 * RECORD_SIZE
 MAX_INSTRUCTIONS = 64
 MAX_BLOCK = BLOCK_HEADER + MAX_INSTRUCTIONS * RECORD_SIZE + 2 * EXIT_SIZE
 MAX_LENGTH = 16
+NEVER_HOT = 0xFFFF_FFFF
 
 HANDLER_GO, HANDLER_LINK = "tier0.go", "tier0.link"
 HANDLER_BREAKPOINT = "tier0.debug"
+
+
+def block_size(count: int) -> int:
+    """Bytes that a block of so many instructions takes in the buffer."""
+    return BLOCK_HEADER + count * RECORD_SIZE + 2 * EXIT_SIZE
 
 
 class Record(Struct):
@@ -207,7 +213,8 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
     block.second_ram = second_ram
     block.code = first_code
     block.mode = cpu.mode
-    block.heat = shared.hot_threshold
+    # Blocks of limited length exist to stop exactly; compiled code would not.
+    block.heat = shared.hot_threshold if cpu.block_limit == 0 else u32(NEVER_HOT)
     block.uses = u64(0)
     block.fetch_index = cpu.fetch_index
     fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
@@ -236,10 +243,10 @@ def search_locked(shared: Shared, ram_pc: u64, pc: u64, mode: u32, second_ram: u
 @native
 def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, across: bool) -> None:
     """Decode instructions until one ends the block, the page ends, or the block is long enough."""
-    limit = u32(MAX_INSTRUCTIONS)
-    if cpu.block_limit & LIMIT_MASK != 0 and cpu.block_limit & LIMIT_MASK < MAX_INSTRUCTIONS:
-        limit = cpu.block_limit & LIMIT_MASK
     shared = Shared.at(cpu.machine)
+    limit = shared.max_instructions
+    if cpu.block_limit & LIMIT_MASK != 0 and cpu.block_limit & LIMIT_MASK < limit:
+        limit = cpu.block_limit & LIMIT_MASK
     breakpoints = shared.breakpoint_count != 0 and cpu.block_limit & LIMIT_STEP == 0
     record = block.pointer() + BLOCK_HEADER
     done = u32(0)

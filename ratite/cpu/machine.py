@@ -104,6 +104,7 @@ class Shared(Struct):
     retired = Field(u64, doc="blocks retired, ever")
     flushes = Field(u64, doc="times that the buffer was emptied")
     cpus = Array(u64, MAX_CPUS, doc="host addresses of the vCPUs' states")
+    max_instructions = Field(u32, doc="instructions of a block at most")
     hot_threshold = Field(u32, doc="entries after which a new block is hot")
     hot_head = Field(u32, doc="hot blocks reported, ever")
     hot_ring = Array(u64, HOT_RING, doc="host addresses of the last of them")

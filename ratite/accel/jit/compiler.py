@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ratite.accel.jit.object import source_digest
@@ -17,11 +17,12 @@ from ratite.accel.jit.region import BlockFinder, CodeReader, RegionBlock, grow, 
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.cpu.machine import HOT_RING, RETIRED_MODE, Block, RegionUse, Shared
 from ratite.native.cache import ObjectCache, key_of
+from ratite.native.host import allocate
 from ratite.native.identity import compiler_identity
 from ratite.native.loader import LoadedObject, code_space
-from ratite.native.host import allocate
 
-IDLE_S, BUSY_S = 0.004, 0.0005
+IDLE_S = 0.004
+"""How long the thread sleeps when nothing is hot."""
 REGION = "region"
 ARENA = 128 << 20
 COMPILE_HEAT = 8192
@@ -62,6 +63,8 @@ class RegionCompiler:
         templates: Callable[[], Templates],
         helpers: Mapping[str, int],
         cache: ObjectCache | None,
+        *,
+        exact_budget: bool,
     ) -> None:
         self._guest = guest
         self._reader = reader
@@ -69,6 +72,7 @@ class RegionCompiler:
         self._helpers = helpers
         self._templates: Templates | None = None
         self._cache = cache
+        self._exact = exact_budget
         self._seen = 0
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
@@ -99,6 +103,22 @@ class RegionCompiler:
         self._warm.clear()
         self._seen = int(self._guest.shared.hot_head)
 
+    def compile_now(self, address: int, cpu: int) -> bool:
+        """Compile and install the region of a block, on the caller's thread."""
+        before = self.stats.compiled - self.stats.void
+        entry = read_block(address, self._reader)
+        if entry is not None and entry.instructions:
+            header = Block(address)
+            key = self._key(entry, int(header.mode), int(header.fetch_index))
+            self._compile(address, key, self._finder(cpu, int(header.fetch_index)))
+        return self.stats.compiled - self.stats.void > before
+
+    def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
+        def find(pc: int, mode: int) -> int | None:
+            return self._guest.find(cpu, pc, mode, fetch_index)
+
+        return find
+
     # -- the thread
 
     def _loop(self) -> None:
@@ -112,7 +132,6 @@ class RegionCompiler:
             except Exception as error:  # a bug of ours: the guest goes on in tier 0
                 self.failures.append(f"{type(error).__name__}: {error}")
                 self.stats.refused += 1
-            time.sleep(BUSY_S)
 
     def _take(self) -> tuple[int, int] | None:
         """The next reported block and the vCPU that reported it."""
@@ -128,15 +147,14 @@ class RegionCompiler:
         return int(shared.hot_ring[place]), int(shared.hot_cpu[place])
 
     def _consider(self, address: int, cpu: int) -> None:
-        """Give a reported block a region: from the cache at once, else compiled when it is hotter."""
+        """Give a reported block a region: from the cache at once, else compiled when it is
+        hotter.
+        """
         header = Block(address)
         if int(header.mode) == RETIRED_MODE:
             return
         fetch_index = int(header.fetch_index)
-
-        def find(pc: int, mode: int) -> int | None:
-            return self._guest.find(cpu, pc, mode, fetch_index)
-
+        find = self._finder(cpu, fetch_index)
         entry = read_block(address, self._reader)
         if entry is None or not entry.instructions:
             self.stats.refused += 1
@@ -160,7 +178,7 @@ class RegionCompiler:
             return
         began = time.perf_counter()
         if self._templates is None:
-            self._templates = self._make_templates()
+            self._templates = replace(self._make_templates(), exact_budget=self._exact)
         from ratite.native.compile import compile_short  # LLVM: not needed for cached regions
 
         text = RegionText(region, self._templates, REGION).text()
@@ -176,7 +194,7 @@ class RegionCompiler:
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
     def _key(self, entry: RegionBlock, mode: int, fetch_index: int) -> str:
-        place = f"{mode}/{fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
+        place = f"{self._exact:d}/{mode}/{fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
         return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
 
     def _from_cache(

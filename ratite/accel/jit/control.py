@@ -237,8 +237,8 @@ def leave(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 
 # Slow paths of compiled regions: `pc` is the instruction's, `budget` the instructions left with it
-# not retired. The status is 1, or 0 for "leave for tier0.pending": what a call that leaves something
-# pending returns by itself.
+# not retired. The status is 1, or 0 for "leave for tier0.pending": what a call that leaves
+# something pending returns by itself.
 
 
 @native

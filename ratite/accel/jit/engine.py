@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ratite.accel.jit.compiler import RegionCompiler
 from ratite.accel.jit.object import load_templates, load_tier0
+from ratite.cpu.block import MAX_INSTRUCTIONS, NEVER_HOT, block_size
 from ratite.cpu.debug import DebugTable, Watchpoint
 from ratite.cpu.exits import Exit
-from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Shared
+from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Block, Shared
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.cpu.tlb import JUMP_BYTES, TLB_BYTES
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
@@ -24,7 +26,7 @@ RAM_PAGES = 1 << (42 - PAGE_SHIFT)
 HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
 DEFAULT_BUFFER = 128 * MiB
-HOT, NEVER = 256, 0xFFFF_FFFF
+HOT = 1024
 """Entries after which a block is reported to the compiler."""
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
@@ -38,6 +40,18 @@ _RetireAt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
 _Written = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
 
 
+@dataclass(frozen=True, slots=True)
+class JitOptions:
+    """What `-accel tcg` can say."""
+
+    buffer_size: int = 0  # bytes for translation blocks; 0: the default
+    tier: int = 1  # 0: no regions
+    cache: bool = True  # keep compiled regions on disk
+    exact_budget: bool = False  # never execute more instructions than the budget says
+    one_instruction: bool = False  # one guest instruction per block
+    background: bool = True  # compile what gets hot; else only what `compile_all` is asked for
+
+
 class JitMachine:
     """Translated code of one machine, shared by its vCPUs."""
 
@@ -46,19 +60,17 @@ class JitMachine:
         target: str,
         ram: RamList,
         space: AddressSpace,
-        *,
-        buffer_size: int = 0,
-        tier: int = 1,
-        cache: bool = True,
+        options: JitOptions = JitOptions(),
     ) -> None:
         loaded = load_tier0(target)
         self._loaded = loaded
         self._run = _Run(loaded.address("ratite.run"))
         self._written = _Written(loaded.address("cpu.machine.code_written"))
-        self._buffer = allocate(buffer_size or DEFAULT_BUFFER)
+        self._buffer = allocate(options.buffer_size or DEFAULT_BUFFER)
         self._hash = allocate(HASH_BUCKETS * 8)
         self._first_block = allocate(RAM_PAGES * 8)
         self.ram = ram
+        self.options = options
         self.shared = Shared.allocate()
         self.cpus: list[JitCpu] = []
         shared = self.shared
@@ -73,16 +85,19 @@ class JitMachine:
         self._find = _Find(loaded.address("cpu.block.find_translated"))
         self._install = _Install(loaded.address("cpu.machine.install_region"))
         self.compiler: RegionCompiler | None = None
-        shared.hot_threshold = u32(NEVER)
-        if tier > 0:
+        shared.hot_threshold = u32(NEVER_HOT)
+        shared.max_instructions = u32(1 if options.one_instruction else MAX_INSTRUCTIONS)
+        if options.tier > 0 and not options.one_instruction:
             module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
-            shared.hot_threshold = u32(HOT)
+            if options.background:
+                shared.hot_threshold = u32(HOT)
             self.compiler = RegionCompiler(
                 self,
                 module.reader(self),
                 lambda: load_templates(target),
                 loaded.helpers,
-                ObjectCache() if cache else None,
+                ObjectCache() if options.cache else None,
+                exact_budget=options.exact_budget,
             )
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
         self._debug = DebugTable(shared)
@@ -102,7 +117,7 @@ class JitMachine:
         self.shared.cpus[len(self.cpus)] = state.pointer()
         self.cpus.append(cpu)
         self.shared.cpu_count = u32(len(self.cpus))
-        if self.compiler is not None:
+        if self.compiler is not None and self.options.background:
             self.compiler.start()
         return cpu
 
@@ -136,6 +151,20 @@ class JitMachine:
         if self._debug.set_watchpoints(watchpoints):
             for cpu in self.cpus:
                 cpu.flush()
+
+    def blocks(self) -> Iterator[int]:
+        """Host addresses of the blocks in the buffer, retired ones too. No vCPU executes."""
+        address, end = int(self.shared.buffer), int(self.shared.next)
+        while address < end:
+            yield address
+            address += block_size(int(Block(address).count))
+
+    def compile_all(self, cpu: int = 0) -> int:
+        """Compile a region for every block there is, hot or not, with the vCPU's mappings: so that
+        tests need not wait for heat. Returns how many were installed. No vCPU executes.
+        """
+        assert self.compiler is not None
+        return sum(self.compiler.compile_now(address, cpu) for address in self.blocks())
 
     def flush_code(self) -> None:
         """Forget all translated code. No vCPU may be inside `run`."""

@@ -126,7 +126,9 @@ def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
 
 
 def _successors(address: int, block: RegionBlock) -> list[int]:
-    """Guest addresses that the block's exits are linked to, or, for an indirect jump, last went to."""
+    """Guest addresses that the block's exits are linked to, or, for an indirect jump, last went
+    to.
+    """
     first = address + BLOCK_HEADER + block.count * RECORD_SIZE
     if block.last.insn.ends_block:
         return []

@@ -483,7 +483,7 @@ def build_program(
     )
     for function in required:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
-    exported = (
+    exported: tuple[Callable[..., Any], ...] = (
         tlb.flush,
         machine.code_written,
         machine.watch_page,
@@ -495,8 +495,10 @@ def build_program(
     )
     for function in exported:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
-    for cold in control.COLD:
-        program.require(cold.__native__, (), exported=True).kind = "cold"  # type: ignore[attr-defined]
+    cold: tuple[Callable[..., Any], ...] = control.COLD
+    for slow_path in cold:
+        lifted = program.require(slow_path.__native__, (), exported=True)  # type: ignore[attr-defined]
+        lifted.kind = "cold"
     _export_callees(program, handlers.values())
     return program
 

@@ -362,6 +362,7 @@ class InstructionText(Lowering):
         self._ended = False
         self._record = handler.params[1].number
         self._cpu = handler.params[0].number
+        self._values[self._cpu] = "%cpu"
         self._offsets = {
             OPERANDS_OFFSET + operand.offset: operand.name for operand in insn.insn.operands
         }
