@@ -463,7 +463,8 @@ class Lifter:
             else:
                 self.refuse(
                     node,
-                    f"'{name}' is assigned more than once: give its values a type, as in u32({value!r})",
+                    f"'{name}' is assigned more than once: give its values a type, "
+                    f"as in u32({value!r})",
                 )
         local = frame.names.get(name)
         if not isinstance(local, Local):

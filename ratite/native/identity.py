@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+from pathlib import Path
 
 
 @functools.cache
@@ -29,3 +30,19 @@ def _cpu_description() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
+
+
+_SOURCES = ("native", "isa", "cpu", "accel/jit")
+ROOT = Path(__file__).resolve().parents[1]
+"""The package's directory."""
+
+
+@functools.cache
+def source_digest() -> str:
+    """A digest of every source file that generated code can depend on."""
+    digest = hashlib.sha256()
+    for part in _SOURCES:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            digest.update(str(path.relative_to(ROOT)).encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

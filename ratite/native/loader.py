@@ -231,9 +231,9 @@ class LoadedObject:
         for number, (name, section, _) in enumerate(self._table):
             if name and section in self._placed:
                 self._symbols[name] = self._value(number)[1]
-        for section in self._sections:
-            if section.kind == RELA and section.info in self._placed:
-                self._relocate_section(section)
+        for relocations in self._sections:
+            if relocations.kind == RELA and relocations.info in self._placed:
+                self._relocate_section(relocations)
 
     def _relocate_section(self, section: _Section) -> None:
         base = self._placed[section.info]

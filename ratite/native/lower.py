@@ -199,9 +199,8 @@ class Lowering:
         if index is not None:
             indexed = self.fresh("p")
             scale = f"[{op.attributes['scale']} x i8]"
-            self.line(
-                f"  {indexed} = getelementptr {scale}, ptr {pointer}, i64 {self.operand(index, 'i64')}"
-            )
+            position = self.operand(index, "i64")
+            self.line(f"  {indexed} = getelementptr {scale}, ptr {pointer}, i64 {position}")
             pointer = indexed
         return pointer
 
@@ -336,9 +335,8 @@ class Lowering:
         called = op.args[0]
         assert isinstance(called, ir.Value)
         aggregate = self.aggregates[called.number]
-        self.line(
-            f"  {self.result(op)} = extractvalue {aggregate} %v{called.number}, {op.attributes['index']}"
-        )
+        number = op.attributes["index"]
+        self.line(f"  {self.result(op)} = extractvalue {aggregate} %v{called.number}, {number}")
 
     @property
     def aggregates(self) -> dict[int, str]:

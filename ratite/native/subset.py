@@ -13,6 +13,9 @@ import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ratite.native.cache import ObjectCache, key_of
+from ratite.native.identity import ROOT, source_digest
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -131,15 +134,24 @@ class NativeFunction:
         raise NativeError(f"{self.path}:{line}: {self.name}: {reason}")
 
 
-_trusted = False
+_PACKAGE = str(ROOT) + os.sep
 
 
-def trust_sources(*, trusted: bool) -> None:
-    """Skip the check at definition while the package's own modules are imported: their generated
-    code is in the object cache under their content, so the very same sources have passed it
-    before."""
-    global _trusted
-    _trusted = trusted
+def _stamp() -> str:
+    return key_of(("checked", source_digest()))
+
+
+@functools.cache
+def _checked_before() -> bool:
+    """Whether the package's own sources, byte for byte as they are, have passed the check in an
+    earlier process: parsing them all again would take a good part of the start.
+    """
+    return ObjectCache().get(_stamp()) is not None
+
+
+def note_checked() -> None:
+    """The package's sources have passed the check, and code was generated from them."""
+    ObjectCache().put(_stamp(), b"checked")
 
 
 def native(function: F) -> F:
@@ -155,7 +167,7 @@ def inlined(function: F) -> F:
 
 def _mark(function: F, *, inline: bool) -> F:
     native_function = NativeFunction(function, inline=inline)
-    if not _trusted:
+    if not (native_function.path.startswith(_PACKAGE) and _checked_before()):
         native_function.check()
     function.__native__ = native_function  # type: ignore[attr-defined]
     return function

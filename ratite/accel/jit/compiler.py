@@ -12,13 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from ratite.accel.jit.object import source_digest
-from ratite.accel.jit.region import BlockFinder, CodeReader, RegionBlock, grow, read_block
+from ratite.accel.jit.region import (
+    BlockFinder,
+    CodeReader,
+    RawBlock,
+    RegionBlock,
+    grow,
+    read_raw,
+)
 from ratite.accel.jit.tier1 import RegionText, Templates
-from ratite.cpu.machine import HOT_RING, RETIRED_MODE, Block, RegionUse, Shared
+from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
+from ratite.native import u32, u64
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate
-from ratite.native.identity import compiler_identity
+from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject, code_space
 
 IDLE_S = 0.004
@@ -106,11 +113,9 @@ class RegionCompiler:
     def compile_now(self, address: int, cpu: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void
-        entry = read_block(address, self._reader)
-        if entry is not None and entry.instructions:
-            header = Block(address)
-            key = self._key(entry, int(header.mode), int(header.fetch_index))
-            self._compile(address, key, self._finder(cpu, int(header.fetch_index)))
+        entry = read_raw(address)
+        if entry is not None:
+            self._compile(entry, self._key(entry), self._finder(cpu, entry.fetch_index))
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
@@ -147,32 +152,25 @@ class RegionCompiler:
         return int(shared.hot_ring[place]), int(shared.hot_cpu[place])
 
     def _consider(self, address: int, cpu: int) -> None:
-        """Give a reported block a region: from the cache at once, else compiled when it is
-        hotter.
-        """
-        header = Block(address)
-        if int(header.mode) == RETIRED_MODE:
+        """Give a reported block a region: from the cache at once, else compiled when hotter."""
+        entry = read_raw(address)
+        if entry is None:
             return
-        fetch_index = int(header.fetch_index)
-        find = self._finder(cpu, fetch_index)
-        entry = read_block(address, self._reader)
-        if entry is None or not entry.instructions:
-            self.stats.refused += 1
-            return
+        find = self._finder(cpu, entry.fetch_index)
         first = address not in self._warm
-        key = self._key(entry, int(header.mode), fetch_index)
-        cached = self._from_cache(key, entry, find, int(header.mode)) if first else None
+        key = self._key(entry)
+        cached = self._from_cache(key, entry, find) if first else None
         if cached is not None:
             self.stats.cached += 1
             self._install(*cached)
         elif first:
             self._warm.add(address)
-            header.heat = header.heat.__class__(COMPILE_HEAT)
+            Block(address).heat = u32(COMPILE_HEAT)
         else:
-            self._compile(address, key, find)
+            self._compile(entry, key, find)
 
-    def _compile(self, address: int, key: str, find: BlockFinder) -> None:
-        region = grow(address, self._reader, find)
+    def _compile(self, entry: RawBlock, key: str, find: BlockFinder) -> None:
+        region = grow(entry.address, self._reader, find)
         if region is None:
             self.stats.refused += 1
             return
@@ -193,12 +191,12 @@ class RegionCompiler:
 
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
-    def _key(self, entry: RegionBlock, mode: int, fetch_index: int) -> str:
-        place = f"{self._exact:d}/{mode}/{fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
+    def _key(self, entry: RawBlock) -> str:
+        place = f"{self._exact:d}/{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
         return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
 
     def _from_cache(
-        self, key: str, entry: RegionBlock, find: BlockFinder, mode: int
+        self, key: str, entry: RawBlock, find: BlockFinder
     ) -> tuple[list[int], bytes] | None:
         """Members' addresses and code of a cached region, if every member is there as it was."""
         payload = self._cache.get(key) if self._cache is not None else None
@@ -208,28 +206,24 @@ class RegionCompiler:
         members = json.loads(text)
         addresses = [entry.address]
         for member in members[1:]:
-            address = find(member[0], mode)
-            block = read_block(address, self._reader) if address else None
-            if block is None or address is None or _describe(block) != member:
+            address = find(member[0], entry.mode)
+            block = read_raw(address) if address else None
+            if block is None or _describe(block) != member:
                 return None
-            addresses.append(address)
+            addresses.append(block.address)
         return addresses, code
 
     def _install(self, members: list[int], code: bytes) -> None:
         loaded = LoadedObject(code, self._arena, self._helpers)
         memory = allocate(len(members) * RegionUse.SIZE)
         for index, address in enumerate(members):
-            RegionUse(memory.address + index * RegionUse.SIZE).next = _u64(address)
+            RegionUse(memory.address + index * RegionUse.SIZE).next = u64(address)
         if self._guest.install(loaded.address(REGION), memory.address, len(members)):
             self._uses.append(memory)
         else:
             self.stats.void += 1
 
 
-def _describe(block: RegionBlock) -> list[int | str]:
+def _describe(block: RawBlock | RegionBlock) -> list[int | str]:
     """A member as the cache knows it: place and content."""
     return [block.pc, block.ram_pc, hashlib.sha256(block.code).hexdigest()[:32]]
-
-
-def _u64(value: int) -> Any:
-    return RegionUse.next.kind(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import os
 import pickle
@@ -11,22 +10,9 @@ from pathlib import Path
 
 from ratite.accel.jit.tier1 import Templates
 from ratite.native.cache import ObjectCache, key_of
-from ratite.native.identity import compiler_identity
+from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject
-
-_SOURCES = ("native", "isa", "cpu", "accel/jit")
-
-
-@functools.cache
-def source_digest() -> str:
-    """A digest of every source file that the generated code can depend on."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for part in _SOURCES:
-        for path in sorted((root / part).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+from ratite.native.subset import note_checked
 
 
 class Tier0:
@@ -51,7 +37,9 @@ def build_payload(target: str) -> bytes:
     keep = os.environ.get("RATITE_KEEP_LLVM")
     if keep:
         Path(keep).write_text(text, encoding="utf-8")
-    return " ".join(helpers).encode() + b"\0" + compile_text(text)
+    payload = " ".join(helpers).encode() + b"\0" + compile_text(text)
+    note_checked()
+    return payload
 
 
 @functools.cache

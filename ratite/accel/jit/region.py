@@ -101,26 +101,47 @@ class Region:
         return sum(block.count for block in self.blocks)
 
 
-def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
-    """Decode a block from guest memory. None if it was retired, or lies on two pages."""
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """A block as the cache knows it: place, mode and bytes."""
+
+    address: int
+    pc: int
+    ram_pc: int
+    mode: int
+    fetch_index: int
+    code: bytes
+
+
+def read_raw(address: int) -> RawBlock | None:
+    """A block's place and bytes. None if it was retired, lies on two pages, or is empty."""
     header = Block(address)
-    mode = int(header.mode)
-    if mode == RETIRED_MODE or int(header.second_ram) != NO_PAGE:
+    mode, size = int(header.mode), int(header.size)
+    if mode == RETIRED_MODE or int(header.second_ram) != NO_PAGE or not size:
         return None
-    code = ctypes.string_at(int(header.code), int(header.size))
-    pc = int(header.pc)
+    code = ctypes.string_at(int(header.code), size)
+    return RawBlock(
+        address, int(header.pc), int(header.ram_pc), mode, int(header.fetch_index), code
+    )
+
+
+def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
+    """Decode a block from guest memory. None if it was retired, lies on two pages, or is empty."""
+    raw = read_raw(address)
+    if raw is None:
+        return None
     instructions = []
     offset = 0
-    while offset < len(code):
-        found = reader.decode(code, offset, mode)
+    while offset < len(raw.code):
+        found = reader.decode(raw.code, offset, raw.mode)
         if found is None:
             return None
         leaf, operands, length = found
-        instructions.append(Decoded(leaf.insn, operands, pc + offset, length))
+        instructions.append(Decoded(leaf.insn, operands, raw.pc + offset, length))
         offset += length
-    if len(instructions) != int(header.count):
+    if len(instructions) != int(Block(address).count):
         return None
-    block = RegionBlock(address, pc, int(header.ram_pc), tuple(instructions), code)
+    block = RegionBlock(address, raw.pc, raw.ram_pc, tuple(instructions), raw.code)
     block.successors = _successors(address, block)
     return block
 
