@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,12 +25,14 @@ from typing import Any
 from ratite.accel.registry import make_engine
 from ratite.block import CacheMode, Drive, IoPool, open_image
 from ratite.chardev import Chardev, LocalChardev, MuxActions, MuxChardev, open_chardev
-from ratite.core.errors import ConfigError
+from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
 from ratite.core.log import Log, parse_categories
 from ratite.core.size import parse_size
+from ratite.cpu.idle import IdleRunner
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
+from ratite.debugger import Debugger, serve_qtest
 from ratite.devices.power import PowerAction
 from ratite.machines.config import (
     AccelConfig,
@@ -39,14 +42,17 @@ from ratite.machines.config import (
     DriveConfig,
     MachineConfig,
     MemoryConfig,
+    ObjectConfig,
     RebootAction,
     ShutdownAction,
     SmpConfig,
 )
+from ratite.machines.lifecycle import Actions, Cause, Change
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
 from ratite.memory import Gpa, MemTxResult
+from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
-from ratite.qom import find_type, keyword_arguments
+from ratite.qom import Container, Object, find_type, keyword_arguments
 
 DEFAULT_ISA = "riscv64"
 SERIAL_ID = "python-serial"
@@ -114,13 +120,27 @@ class Serial:
                 self._changed.wait(left)
 
 
-class _Backends:
-    """Backends and objects of one machine, by kind and id."""
+class Backends:
+    """Backends and objects of one machine, by kind and id. Those in the composition tree are
+    children of `chardev_root` and `object_root`.
+    """
 
     def __init__(self) -> None:
         self.chardevs: dict[str, Chardev] = {}
         self.drives: dict[str, Drive] = {}
         self.objects: dict[str, Any] = {}
+        self.chardev_root = Container()
+        self.object_root = Container()
+
+    def add_chardev(self, chardev: Chardev) -> None:
+        """Enter a character backend. Its id must be free."""
+        self.chardevs[chardev.id] = chardev
+        self.chardev_root.add_child(chardev.id, chardev)
+
+    def add_object(self, id: str, made: Object) -> None:
+        """Enter an object. Its id must be free."""
+        self.object_root.add_child(id, made)
+        self.objects[id] = made
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a device."""
@@ -173,17 +193,29 @@ class Vm:
             if serial:
                 config = replace(config, serials=(SERIAL_ID,))
         self.config = config
+        self.actions = Actions(
+            config.on_reboot, config.on_shutdown, config.on_panic, config.on_watchdog
+        )
         self.serial = Serial()
         self.exit_status = 0
         self.on_end: Callable[[], None] = lambda: None
+        self.listeners: list[Callable[[Change, Cause], None]] = []
+        """Called on the main loop, with the machine lock held, after each change of the whole."""
         self._ended = threading.Event()
         self._crash: BaseException | None = None
         self._mux_actions = mux_actions
-        self._backends = _Backends()
+        self.backends = Backends()
         self._closers: list[Callable[[], None]] = []
         self._icount_now = [0]
         self.machine = self._make_machine()
+        self.root = Container()
+        self.root.add_child("machine", self.machine)
+        self.root.add_child("objects", self.backends.object_root)
+        self.root.add_child("chardevs", self.backends.chardev_root)
         self.loop = EventLoop(self.machine.lock)
+        self.hub = MonitorHub(self)
+        self.listeners.append(self.hub.happened)
+        self.debugger = Debugger(self)
         self.log = self._make_log()
         self.runner: Runner
         try:
@@ -202,9 +234,10 @@ class Vm:
             raise ConfigError(
                 f"-machine: unsupported machine type '{name}'; `-machine help` lists them"
             )
-        return board(
-            **keyword_arguments(board, dict(self.config.properties), lambda kind, id: None)
-        )
+        with blaming(f"-machine {name}"):
+            return board(
+                **keyword_arguments(board, dict(self.config.properties), lambda kind, id: None)
+            )
 
     def _make_log(self) -> Log:
         log = self.config.log
@@ -215,18 +248,27 @@ class Vm:
         self.loop.start()
         self._closers.append(self.loop.stop)
         with self.machine.lock:
+            self.hub.add_fds(self.config.add_fds)
             self._make_backends()
         icount = self.config.icount
+        idle = any(accel.name == "qtest" for accel in self.config.accels[:1])
+        if icount is not None and idle:
+            raise ConfigError("-icount: there are no instructions to count with -accel qtest")
         environment = Environment(
-            engine=lambda ram, space: make_engine(self.config.accels, DEFAULT_ISA, ram, space),
-            backends=self._backends,
+            engine=lambda ram, space: make_engine(
+                self.config.accels, DEFAULT_ISA, ram, space, exact_budget=icount is not None
+            ),
+            backends=self.backends,
             on_power=self._on_power,
+            on_notice=self.hub.noticed,
             log=self.log,
-            clock_source=None if icount is None else lambda: self._icount_now[0],
+            clock_source=(lambda: self._icount_now[0]) if icount or idle else None,
         )
         self.machine.construct(self.config, environment)
         machine = self.machine
-        if icount is None:
+        if idle:
+            self.runner = IdleRunner(machine.vcpus, machine.lock, machine.clock, self._icount_now)
+        elif icount is None:
             self.runner = ThreadRunner(machine.vcpus, machine.lock, machine.clock)
         else:
             shift = 3 if icount.shift is None else icount.shift
@@ -240,57 +282,110 @@ class Vm:
             )
         self.runner.flush_code = machine.engine.flush_code
         self.runner.on_crash = self._on_crash
+        self._closers.append(machine.engine.close)
         self._closers.append(machine.clock.close)
         self._closers.append(machine.wall_clock.close)
         self._closers.append(self.runner.close)
+        self.runner.prepare()
+        with machine.lock:
+            self._open_monitors()
+            self._open_debugger()
+
+    def _open_monitors(self) -> None:
+        self._closers.append(lambda: self._close_backend(self.hub.close))
+        for wanted in self.config.monitors:
+            chardev = self.backends.chardevs.get(wanted.chardev)
+            if chardev is None:
+                raise ConfigError(f"-mon: there is no chardev '{wanted.chardev}'")
+            self.hub.add(wanted, chardev.claim())
+
+    def _open_debugger(self) -> None:
+        self._closers.append(lambda: self._close_backend(self.debugger.close))
+        if self.config.gdb is not None:
+            self.debugger.serve(self.backends.chardevs[self.config.gdb])
+        if self.config.qtest is not None:
+            self._closers.append(serve_qtest(self, self.config.qtest))
 
     def _make_backends(self) -> None:
         config = self.config
         for wanted in config.objects:
-            found = find_type(wanted.type_name)
-            if found is None:
-                raise ConfigError(f"-object: invalid object type: {wanted.type_name}")
-            made = found(
-                **keyword_arguments(found, dict(wanted.properties), self._backends.resolve)
-            )
-            complete = getattr(made, "complete", None)
-            if complete is not None:
-                complete()
-            self._backends.objects[wanted.id] = made
+            with blaming(f"-object {wanted.type_name}"):
+                self.add_object(wanted)
         for chardev in config.chardevs:
-            self._add_chardev(chardev)
+            self.add_chardev(chardev)
         if SERIAL_ID in config.serials:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)
-            self._backends.chardevs[SERIAL_ID] = local
+            self.backends.add_chardev(local)
         pool = IoPool() if config.drives else None
         if pool is not None:
             self._closers.append(pool.close)
         for drive in config.drives:
             self._add_drive(drive, pool)
 
-    def _add_chardev(self, wanted: ChardevConfig) -> None:
-        chardevs = self._backends.chardevs
-        if wanted.id in chardevs:
-            raise ConfigError(f"-chardev: duplicate id '{wanted.id}'")
-        chardev = open_chardev(wanted.backend, wanted.id, self.loop, wanted.properties)
+    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend. The machine lock is held. Raises `ConfigError` or
+        `HostError`.
+        """
+        if wanted.id in self.backends.chardevs:
+            raise ConfigError(f"Chardev with id '{wanted.id}' already exists")
+        id = f"{wanted.id}-base" if wanted.mux else wanted.id
+        chardev = open_chardev(wanted.backend, id, self.loop, wanted.properties)
         self._closers.append(lambda: self._close_backend(chardev.close))
         if wanted.mux:
-            actions = self._mux_actions or MuxActions(quit=self.quit)
+            quit = partial(self.quit, Cause.HOST_UI)
+            actions = self._mux_actions or MuxActions(quit=quit)
             mux = MuxChardev(wanted.id, self.loop, chardev, actions, escape=self.config.echr)
             self._closers.append(lambda: self._close_backend(mux.close))
-            chardevs[wanted.id] = mux
-        else:
-            chardevs[wanted.id] = chardev
+            self.backends.add_chardev(mux)
+            return mux
+        self.backends.add_chardev(chardev)
+        return chardev
+
+    def add_object(self, wanted: ObjectConfig) -> None:
+        """Make a user's object. The machine lock is held. Raises `ConfigError` or `HostError`."""
+        found = find_type(wanted.type_name)
+        if found is None:
+            raise ConfigError(f"invalid object type: {wanted.type_name}")
+        if wanted.id in self.backends.objects:
+            raise ConfigError(
+                f"attempt to add duplicate property '{wanted.id}' to object (type 'container')"
+            )
+        made = found(**keyword_arguments(found, dict(wanted.properties), self.backends.resolve))
+        complete = getattr(made, "complete", None)
+        if complete is not None:
+            complete()
+        self.backends.add_object(wanted.id, made)
+
+    def remove_object(self, id: str) -> None:
+        """Forget a user's object, which nobody uses. The machine lock is held."""
+        gone = self.backends.objects.pop(id)
+        gone.unparent()
+        close = getattr(gone, "close", None)
+        if close is not None:
+            close()
+
+    def remove_chardev(self, id: str) -> None:
+        """Close a character backend that nobody uses. The machine lock is held. Raises
+        `ConfigError`.
+        """
+        chardev = self.backends.chardevs.get(id)
+        if chardev is None:
+            raise ConfigError(f"Chardev '{id}' not found")
+        if chardev.claimed:
+            raise ConfigError(f"Chardev '{id}' is busy")
+        del self.backends.chardevs[id]
+        chardev.unparent()
+        chardev.close()
 
     def _add_drive(self, wanted: DriveConfig, pool: IoPool | None) -> None:
         assert pool is not None
-        if wanted.id in self._backends.drives:
+        if wanted.id in self.backends.drives:
             raise ConfigError(f"-drive: duplicate id '{wanted.id}'")
         if wanted.file is None:
             raise ConfigError(f"-drive {wanted.id}: file= is missing")
         node = open_image(
-            str(wanted.file),
+            self.hub.fd_sets.resolve(str(wanted.file), writes=not wanted.read_only),
             read_only=wanted.read_only,
             snapshot=wanted.snapshot,
             cache=CacheMode(wanted.cache),
@@ -298,7 +393,7 @@ class Vm:
         )
         drive = Drive(wanted.id, node, self.loop, pool)
         self._closers.append(lambda: self._close_backend(drive.close))
-        self._backends.drives[wanted.id] = drive
+        self.backends.drives[wanted.id] = drive
 
     def _close_backend(self, close: Callable[[], None]) -> None:
         with self.machine.lock:
@@ -307,24 +402,61 @@ class Vm:
     # -- life
 
     def start(self) -> None:
-        """Let the guest run, or go on."""
+        """Let the guest run, or go on. Does nothing if it runs."""
+        if self.runner.running:
+            return
         with self.machine.lock:
             self.machine.run_state = RunState.RUNNING
+        self._happened(Change.RESUME)
         self.runner.resume()
 
-    def stop(self) -> None:
-        """Pause the guest."""
-        self.runner.pause()
-        self.machine.run_state = RunState.PAUSED
+    def stop(self, state: RunState = RunState.PAUSED) -> None:
+        """Pause the guest. Does nothing if it does not run."""
+        if self.machine.run_state is RunState.RUNNING:
+            self.runner.pause()
+            self.machine.run_state = state
+            self._happened(Change.STOP)
 
-    def reset(self) -> None:
+    def reset(self, cause: Cause = Cause.HOST_QMP_RESET) -> None:
         """Press the reset button."""
         running = self.runner.running
         self.runner.pause()
         with self.machine.lock:
             self.machine.reset()
+        self._happened(Change.RESET, cause)
         if running:
             self.runner.resume()
+        else:
+            self.machine.run_state = RunState.PRELAUNCH
+
+    def request_reset(self, cause: Cause) -> None:
+        """Reset, or what `actions` say instead. On the main loop."""
+        if self.actions.reboot is RebootAction.RESET:
+            self.reset(cause)
+        else:
+            self._shut_down(cause)
+
+    def command_line_options(self) -> list[OptionInfo]:
+        """The options that take keys and values."""
+        from ratite.cli.describe import describe_options
+
+        return describe_options()
+
+    def power_down(self) -> None:
+        """Press the power button: it is for the guest to act on it."""
+        self._happened(Change.POWERDOWN)
+
+    def _happened(self, change: Change, cause: Cause = Cause.NONE) -> None:
+        """Tell the listeners, from any thread."""
+
+        def tell() -> None:
+            for listener in tuple(self.listeners):
+                listener(change, cause)
+
+        if self.loop.current:
+            tell()
+        else:
+            self.loop.post(tell)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the machine to end: its guest powered off, or `quit`. False after `timeout`
@@ -345,9 +477,18 @@ class Vm:
         self.wait(timeout)
         return self.serial.text
 
-    def quit(self) -> None:
+    def quit(self, cause: Cause = Cause.HOST_UI) -> None:
         """End the machine. From any thread; returns at once."""
-        self._end()
+
+        def finish() -> None:
+            if not self._ended.is_set():
+                self._happened(Change.SHUTDOWN, cause)
+                self.loop.post(self._end)  # a monitor that asked for it still answers
+
+        if self.loop.current:
+            finish()
+        else:
+            self.loop.post(finish)
 
     def _end(self) -> None:
         self._ended.set()
@@ -386,15 +527,22 @@ class Vm:
     def _see_to(self, power: Power) -> None:
         if self._ended.is_set():
             return
-        if power.action is PowerAction.RESET and self.config.on_reboot is RebootAction.RESET:
-            self.reset()
-            return
+        if power.action is PowerAction.RESET:
+            self.request_reset(Cause.GUEST_RESET)
+        else:
+            self.exit_status = power.status
+            self._shut_down(Cause.GUEST_SHUTDOWN)
+
+    def _shut_down(self, cause: Cause) -> None:
+        """End, or with -no-shutdown stay, paused. On the main loop."""
+        running = self.runner.running
         self.runner.pause()
-        self.exit_status = power.status
         self.machine.run_state = RunState.SHUTDOWN
-        if power.action is PowerAction.SHUTDOWN and self.config.on_shutdown is ShutdownAction.PAUSE:
-            return
-        self._end()
+        self._happened(Change.SHUTDOWN, cause)
+        if self.actions.shutdown is not ShutdownAction.PAUSE:
+            self._end()
+        elif running:
+            self._happened(Change.STOP)
 
     def _on_crash(self, error: BaseException) -> None:
         self._crash = error

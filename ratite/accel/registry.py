@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ NAMES = {
     "qtest": "guest code does not run; a test drives the devices (see -qtest)",
 }
 ALIASES = {"jit": "tcg"}
+ELSEWHERE = ("kvm", "xen", "hax", "hvf", "whpx", "nvmm")
+"""Accelerators of other programs or hosts, which a list may name before one that there is."""
 ISA_PACKAGE = {"riscv64": "riscv"}
 
 
@@ -44,16 +47,11 @@ def make_engine(
     *,
     exact_budget: bool = False,
 ) -> Any:
-    """The first accelerator of the list. With `exact_budget`, no block is entered that the
-    instruction budget does not cover. Raises `ConfigError` for a name that is none.
+    """The first accelerator of the list that there is. With `exact_budget`, no block is entered
+    that the instruction budget does not cover. Raises `ConfigError` for a name that is none, or if
+    there is none of the list.
     """
-    name = choices[0].name if choices else "tcg"
-    properties = dict(choices[0].properties) if choices else {}
-    for choice in choices:
-        if ALIASES.get(choice.name, choice.name) not in NAMES:
-            raise ConfigError(
-                f"-accel: invalid accelerator {choice.name}; `-accel help` lists them"
-            )
+    name, properties = _choose(choices)
     if name == "qtest":
         return IdleEngine(ram, space)
     target = importlib.import_module(f"ratite.accel.jit.targets.{ISA_PACKAGE[isa]}")
@@ -63,6 +61,21 @@ def make_engine(
 
     options = JitOptions(exact_budget=exact_budget, **_jit_options(properties))
     return JitMachine(ISA_PACKAGE[isa], ram, space, options)
+
+
+def _choose(choices: Sequence[Choice]) -> tuple[str, dict[str, Any]]:
+    """The name and properties of the first accelerator of the list that there is."""
+    for choice in choices:
+        if choice.name not in (*NAMES, *ALIASES, *ELSEWHERE):
+            raise ConfigError(
+                f"-accel: invalid accelerator {choice.name}; `-accel help` lists them"
+            )
+    here = [choice for choice in choices if choice.name not in ELSEWHERE]
+    if choices and not here:
+        raise ConfigError(f"-accel: {choices[0].name} is not available here; use -accel tcg")
+    if choices and here[0] is not choices[0]:
+        print(f"-accel: no {choices[0].name} here: falling back to {here[0].name}", file=sys.stderr)
+    return (here[0].name, dict(here[0].properties)) if here else ("tcg", {})
 
 
 def _jit_options(given: dict[str, Any]) -> dict[str, Any]:

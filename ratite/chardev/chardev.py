@@ -125,6 +125,17 @@ class Chardev(Object):
         """True if a frontend is attached, or the guest has it open where the device knows."""
         return self._frontend is not None
 
+    @property
+    def claimed(self) -> bool:
+        """True if a frontend has it."""
+        return self._claimed
+
+    def take_fd(self) -> int | None:
+        """A descriptor that the peer sent along with its last message, for the caller to own; what
+        else it sent is closed. None if there is none.
+        """
+        return None
+
     def claim(self) -> Chardev:
         """Reserve the backend for one frontend. Raises ConfigError if it is taken.
 
@@ -157,6 +168,10 @@ class Chardev(Object):
             if self.is_open:
                 frontend.event(CharEvent.OPENED)
             self._resume()
+
+    def send_break(self) -> None:
+        """Have the frontend see a serial break."""
+        self._event(CharEvent.BREAK)
 
     def accept_input(self) -> None:
         """Deliver input held back, now that the frontend has room."""

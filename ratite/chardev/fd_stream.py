@@ -34,6 +34,7 @@ class FdStream:
         ended: Callable[[], None],
         writable: Callable[[], None],
         keep_on_eof: bool = False,
+        read: Callable[[int, int], bytes] = os.read,
     ) -> None:
         self._loop = loop
         self._read_fd = read_fd
@@ -43,6 +44,7 @@ class FdStream:
         self._ended = ended
         self._writable = writable
         self._keep_on_eof = keep_on_eof
+        self._read = read
         self._pending = bytearray()
         self._starved = False
         self._reading = False
@@ -66,7 +68,7 @@ class FdStream:
             self._pause()
             return
         try:
-            data = os.read(self._read_fd, min(room, READ_SIZE))
+            data = self._read(self._read_fd, min(room, READ_SIZE))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:

@@ -45,6 +45,7 @@ class MuxPort(Chardev):
         super().__init__(mux.id, loop, DEFAULTS)
         self._mux = mux
         self._input = bytearray()
+        self._modest = False
 
     @property
     def filename(self) -> str:
@@ -55,6 +56,10 @@ class MuxPort(Chardev):
         """Detach the frontend and leave the mux."""
         super().release()
         self._mux.remove(self)
+
+    def stay_behind(self) -> None:
+        """Do not take the input when a frontend attaches, if another port has it."""
+        self._modest = True
 
     def take(self, data: bytes) -> None:
         """Get input from the user; kept while the frontend has no room."""
@@ -75,7 +80,7 @@ class MuxPort(Chardev):
 
     def _attached(self) -> None:
         self.is_open = self._mux.is_open
-        if self._frontend is not None:
+        if self._frontend is not None and not (self._modest and self._mux.has_focus):
             self._mux.focus(self)
 
     def _resume(self) -> None:
@@ -126,6 +131,11 @@ class MuxChardev(Chardev):
         """Where the backend leads."""
         return self._backend.filename
 
+    @property
+    def claimed(self) -> bool:
+        """True if it has a port."""
+        return bool(self._ports)
+
     def claim(self) -> Chardev:
         """Return a new port. Raises ConfigError if there are four already."""
         if len(self._ports) >= MAX_PORTS:
@@ -133,6 +143,11 @@ class MuxChardev(Chardev):
         port = MuxPort(self, self._loop)
         self._ports.append(port)
         return port.claim()
+
+    @property
+    def has_focus(self) -> bool:
+        """True if some port has the input."""
+        return self._focus is not None
 
     def remove(self, port: MuxPort) -> None:
         """Forget a port."""

@@ -1,6 +1,7 @@
 """TCP and Unix stream sockets, as server (one client at a time) or as client.
 
-Not modelled: TLS, WebSocket, tn3270, passing of descriptors.
+Descriptors that the peer of a Unix socket sends along are kept until the next ones come.
+Not modelled: TLS, WebSocket, tn3270.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
 
 CONNECT_TIMEOUT = 10.0
+ANY_HOST = "*"
+MAX_FDS = 16
+"""Descriptors that one message can bring."""
 
 
 class SocketChardev(Chardev):
@@ -51,6 +55,7 @@ class SocketChardev(Chardev):
         self._listener: socket.socket | None = None
         self._bound: tuple[str, int] | None = None  # path and inode to remove at the end
         self._closed = False
+        self._fds: list[int] = []  # that came with the last message
         try:
             if options.server:
                 self._start_server(on_wait)
@@ -145,6 +150,7 @@ class SocketChardev(Chardev):
         if connection.family != socket.AF_UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._address.nodelay)
         self._peer = _peer(connection)
+        connection_family = connection.family
         fd = connection.detach()
         self._stream = FdStream(
             self._loop,
@@ -154,12 +160,36 @@ class SocketChardev(Chardev):
             received=self._received,
             ended=self._disconnected,
             writable=self._writable,
+            read=self._read_message if connection_family == socket.AF_UNIX else os.read,
         )
         self._telnet = telnet.TelnetFilter()
         if self._address.telnet and self._address.server:
             self._stream.write(telnet.GREETING)
         self._set_open(True)
         self._stream.start()
+
+    def _read_message(self, fd: int, size: int) -> bytes:
+        """Read from a Unix socket. Raises OSError."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, size, MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        finally:
+            connection.detach()
+        if fds:
+            self._drop_fds()
+            self._fds = list(fds)
+        return data
+
+    def _drop_fds(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+    def take_fd(self) -> int | None:
+        """The first descriptor that came with the last message that brought any."""
+        taken = self._fds.pop(0) if self._fds else None
+        self._drop_fds()
+        return taken
 
     def _received(self, data: bytes) -> None:
         breaks = 0
@@ -172,6 +202,7 @@ class SocketChardev(Chardev):
     def _disconnected(self) -> None:
         self._stream = None
         self._peer = ""
+        self._drop_fds()
         self._set_open(False)
         if self._closed:
             return
@@ -197,6 +228,7 @@ class SocketChardev(Chardev):
     def close(self) -> None:
         """Disconnect, stop listening, and remove the Unix socket that a server made."""
         self._closed = True
+        self._drop_fds()
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -255,7 +287,7 @@ def _resolve(options: SocketOptions, *, passive: bool) -> list[tuple[int, tuple[
         family = socket.AF_INET
     elif not options.ipv4:
         family = socket.AF_INET6
-    host = options.host or (None if passive else "localhost")
+    host = None if passive and options.host == ANY_HOST else options.host or "localhost"
     flags = socket.AI_PASSIVE if passive else 0
     answers = socket.getaddrinfo(host, options.port, family, socket.SOCK_STREAM, 0, flags)
     return [(int(answer[0]), answer[4]) for answer in answers]

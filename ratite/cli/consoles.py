@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ratite.cli import convert
-from ratite.cli.draft import Display, Draft
+from ratite.cli.draft import Display, Draft, ShortMonitor
 from ratite.cli.keyval import suggest
 from ratite.core import ConfigError
-from ratite.machines.config import ChardevConfig, MonitorConfig
+from ratite.machines.config import ChardevConfig, MonitorConfig, MonitorMode
 
 _MUX_PREFIX = "mon:"
 _NAMED_PREFIX = "chardev:"
@@ -27,8 +27,23 @@ def serial(draft: Draft, text: str) -> None:
 
 def monitor(draft: Draft, text: str) -> None:
     """`-monitor DEV`."""
-    _check(text.removeprefix(_MUX_PREFIX))
-    draft.monitors.append(text)
+    _add_monitor(draft, ShortMonitor(text))
+
+
+def qmp(draft: Draft, text: str) -> None:
+    """`-qmp DEV`."""
+    _add_monitor(draft, ShortMonitor(text, MonitorMode.CONTROL, option="-qmp"))
+
+
+def qmp_pretty(draft: Draft, text: str) -> None:
+    """`-qmp-pretty DEV`."""
+    wanted = ShortMonitor(text, MonitorMode.CONTROL, pretty=True, option="-qmp-pretty")
+    _add_monitor(draft, wanted)
+
+
+def _add_monitor(draft: Draft, wanted: ShortMonitor) -> None:
+    _check(wanted.text.removeprefix(_MUX_PREFIX))
+    draft.monitors.append(wanted)
     draft.explicit_monitor = True
 
 
@@ -58,15 +73,15 @@ def no_defaults(draft: Draft, _text: str) -> None:
 
 def complete(draft: Draft) -> None:
     """Turn the short forms into character devices and fill in what was left open."""
-    if draft.config.process.daemonize and draft.nographic:
+    if draft.config.process.daemonize and draft.nographic and draft.config.default_devices:
         raise ConfigError("-daemonize: there is no terminal for -nographic; use -display none")
     _add_defaults(draft)
     for number, text in enumerate(draft.serials):
         draft.append("serials", _connect(draft, text, f"serial{number}", "-serial"))
-    for number, text in enumerate(draft.monitors):
-        id = _connect(draft, text, f"compat_monitor{number}", "-monitor")
+    for number, wanted in enumerate(draft.monitors):
+        id = _connect(draft, wanted.text, f"compat_monitor{number}", wanted.option)
         if id is not None:
-            draft.append("monitors", MonitorConfig(id))
+            draft.append("monitors", MonitorConfig(id, wanted.mode, wanted.pretty))
     _check_users(draft)
 
 
@@ -81,11 +96,15 @@ def _add_defaults(draft: Draft) -> None:
     elif not draft.serials:
         draft.serials = ["null" if _uses_stdio(draft) else "stdio"]
     elif not draft.explicit_monitor and not _uses_stdio(draft):
-        draft.monitors = ["stdio"]
+        draft.monitors = [ShortMonitor("stdio")]
+
+
+def _texts(draft: Draft) -> list[str]:
+    return [*draft.serials, *(wanted.text for wanted in draft.monitors)]
 
 
 def _uses_stdio(draft: Draft) -> bool:
-    texts = [text.removeprefix(_MUX_PREFIX) for text in (*draft.serials, *draft.monitors)]
+    texts = [text.removeprefix(_MUX_PREFIX) for text in _texts(draft)]
     return "stdio" in texts or any(item.backend == "stdio" for item in draft.config.chardevs)
 
 

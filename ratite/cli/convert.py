@@ -13,6 +13,7 @@ from ratite.cli.keyval import Settings, suggest, to_integer
 from ratite.core import ConfigError, LogCategory
 from ratite.machines.config import (
     AccelConfig,
+    AddFdConfig,
     AddressRange,
     BlockdevConfig,
     ChardevConfig,
@@ -26,6 +27,7 @@ from ratite.machines.config import (
     Media,
     MemoryConfig,
     MonitorConfig,
+    MonitorMode,
     ObjectConfig,
     PropertyValue,
     RtcClock,
@@ -237,12 +239,27 @@ def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
 
 
 def mon(text: str) -> MonitorConfig:
-    """`[chardev=]ID[,mode=readline]`."""
+    """`[chardev=]ID[,mode=readline|control][,pretty=on|off][,id=ID]`."""
     settings = Settings.read(text, "chardev")
-    settings.word("mode", ("readline",), "readline")
-    monitor = MonitorConfig(settings.required("chardev"))
+    mode = settings.choice("mode", MonitorMode.READLINE)
+    pretty = settings.switch("pretty", False)
+    identifier(settings)
+    monitor = MonitorConfig(settings.required("chardev"), mode, pretty)
     settings.done()
     return monitor
+
+
+def add_fd(text: str) -> AddFdConfig:
+    """`fd=N,set=N[,opaque=TEXT]`."""
+    settings = Settings.read(text)
+    fd, set_id = settings.integer("fd", 0, 1 << 30), settings.integer("set", 0, 1 << 30)
+    opaque = settings.text("opaque")
+    settings.done()
+    if fd is None or set_id is None:
+        raise ConfigError("needs fd=N and set=N")
+    if fd <= 2:
+        raise ConfigError("fd=0 to fd=2 are the standard streams")
+    return AddFdConfig(fd, set_id, opaque)
 
 
 def accel(text: str) -> AccelConfig:

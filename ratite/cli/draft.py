@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ratite.core import ConfigError
-from ratite.machines.config import DriveConfig, DriveInterface, MachineConfig
+from ratite.machines.config import DriveConfig, DriveInterface, MachineConfig, MonitorMode
 
 
 class Topic(Enum):
@@ -43,6 +43,16 @@ class Display(Enum):
     NONE = "none"
 
 
+@dataclass(frozen=True, slots=True)
+class ShortMonitor:
+    """A monitor on a character device in its short form, as written."""
+
+    text: str
+    mode: MonitorMode = MonitorMode.READLINE
+    pretty: bool = False
+    option: str = "-monitor"
+
+
 @dataclass(slots=True)
 class Draft:
     """The configuration so far, and what it takes to complete it."""
@@ -51,7 +61,7 @@ class Draft:
     display: Display = Display.TERMINAL
     nographic: bool = False
     serials: list[str] = field(default_factory=list)  # the values of -serial
-    monitors: list[str] = field(default_factory=list)  # the values of -monitor
+    monitors: list[ShortMonitor] = field(default_factory=list)  # of -monitor, -qmp, -qmp-pretty
     explicit_monitor: bool = False  # any option settled where the monitor is
 
     def set(self, path: str, value: object) -> None:

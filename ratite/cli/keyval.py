@@ -6,19 +6,18 @@ the value of a key that the option implies. A later setting of a key replaces an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
 from ratite.core import ConfigError, parse_size
+from ratite.core.keyval import parse_keyval
 from ratite.machines.config import PropertyValue
 
 _E = TypeVar("_E", bound=Enum)
 _T = TypeVar("_T")
 
-_ITEM = re.compile(r"((?:[^,]|,,)*)(?:,|$)")
 _LISTED = 20  # more words than this are no help in an error
 _SWITCH = {"on": True, "yes": True, "true": True, "y": True}
 _SWITCH |= {"off": False, "no": False, "false": False, "n": False}
@@ -33,27 +32,6 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(choices)}" if 0 < len(choices) <= _LISTED else ""
-
-
-def split_items(text: str) -> list[str]:
-    """Split at single commas; `,,` becomes a comma. An empty text has no items."""
-    items = [match[1].replace(",,", ",") for match in _ITEM.finditer(text)]
-    return items[:-1]  # the pattern matches once more, emptily, at the end
-
-
-def parse_keyval(text: str, implied: str = "") -> dict[str, PropertyValue]:
-    """Read the `k=v` form. `implied` is the key of a first word that has none."""
-    settings: dict[str, PropertyValue] = {}
-    for position, item in enumerate(split_items(text)):
-        key, equals, value = item.partition("=")
-        if not equals and position == 0 and implied:
-            key, value = implied, item
-        elif not equals:
-            value = "on"
-        if not key:
-            raise ConfigError(f"'{item}' has no name before the value")
-        settings[key] = value
-    return settings
 
 
 def parse_json(text: str) -> dict[str, PropertyValue]:
@@ -91,7 +69,7 @@ class Settings:
         """From the command line; JSON only where the option has that form."""
         if json and text.lstrip().startswith("{"):
             return cls(parse_json(text))
-        return cls(parse_keyval(text, implied))
+        return cls(dict[str, PropertyValue](parse_keyval(text, implied)))
 
     def wants_help(self, key: str) -> bool:
         """Whether the value of `key`, or a bare word, asks for help."""

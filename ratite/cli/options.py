@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ratite.cli import consoles, convert, machine_option
+from ratite.cli import consoles, convert, debugging, machine_option
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
 from ratite.cli.keyval import Settings, suggest
 from ratite.cli.topology import parse_smp
@@ -94,6 +94,8 @@ def _actions(draft: Draft, text: str) -> None:
     settings = Settings.read(text)
     draft.set("on_reboot", settings.choice("reboot", draft.config.on_reboot))
     draft.set("on_shutdown", settings.choice("shutdown", draft.config.on_shutdown))
+    draft.set("on_panic", settings.choice("panic", draft.config.on_panic))
+    draft.set("on_watchdog", settings.choice("watchdog", draft.config.on_watchdog))
     settings.done()
 
 
@@ -104,6 +106,10 @@ def _name(draft: Draft, text: str) -> None:
     threads = settings.switch("debug-threads", draft.config.process.thread_names)
     draft.set("process.thread_names", threads)
     settings.done()
+
+
+def _nothing(draft: Draft, text: str) -> None:
+    """An option without effect, for command lines written for QEMU."""
 
 
 def _wanted(topic: Topic) -> Call:
@@ -168,14 +174,19 @@ OPTIONS: tuple[Option, ...] = (
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
            Append("objects", convert.object_), Topic.OBJECTS),
     Option("nodefaults", D, "", "no devices but those asked for", Call(consoles.no_defaults)),
+    Option("no-user-config", D, "", "accepted: there are no configuration files", Call(_nothing)),
 
     Option("chardev", C, "BACKEND,id=ID[,mux=on|off][,PROP=VALUE]...", "a character device",
            Append("chardevs", convert.chardev), Topic.CHARDEVS),
     Option("serial", C, "DEV", "what a serial port is connected to: stdio, mon:stdio, pty, null, "
            "none, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID", Call(consoles.serial)),
     Option("monitor", C, "DEV", "the same for the monitor", Call(consoles.monitor)),
-    Option("mon", C, "[chardev=]ID[,mode=readline]", "a monitor on a character device",
-           Call(consoles.mon)),
+    Option("mon", C, "[chardev=]ID[,mode=readline|control][,pretty=on|off]",
+           "a monitor on a character device, for people or for programs", Call(consoles.mon)),
+    Option("qmp", C, "DEV", "a monitor for programs, which speaks QMP", Call(consoles.qmp)),
+    Option("qmp-pretty", C, "DEV", "the same with indented answers", Call(consoles.qmp_pretty)),
+    Option("add-fd", C, "fd=N,set=N[,opaque=TEXT]", "a descriptor that /dev/fdset/N means",
+           Append("add_fds", convert.add_fd)),
     Option("nographic", C, "", "serial port and monitor share this terminal (the default)",
            Call(consoles.nographic)),
     Option("display", C, "none", "no display; serial port and monitor only where asked for",
@@ -188,12 +199,21 @@ OPTIONS: tuple[Option, ...] = (
            Flag("on_reboot", RebootAction.SHUTDOWN)),
     Option("no-shutdown", R, "", "stay, paused, where the guest powers off",
            Flag("on_shutdown", ShutdownAction.PAUSE)),
-    Option("action", R, "[reboot=reset|shutdown][,shutdown=poweroff|pause]",
-           "what the guest's reboot and power-off do", Call(_actions)),
+    Option("action", R, "[reboot=reset|shutdown][,shutdown=poweroff|pause]"
+           "[,panic=pause|shutdown|exit-failure|none]"
+           "[,watchdog=reset|shutdown|poweroff|inject-nmi|pause|debug|none]",
+           "what the guest's reboot, power-off and panic do", Call(_actions)),
     Option("daemonize", R, "", "go on in the background", Flag("process.daemonize", True)),
     Option("pidfile", R, "FILE", "write the process id here",
            Store("process.pid_file", convert.path)),
 
+    Option("gdb", G, "DEV|none", "serve gdb there: tcp:[HOST]:PORT, unix:PATH, chardev:ID; "
+           "on this host only, unless HOST is given", Call(debugging.gdb)),
+    Option("s", G, "", "short for -gdb tcp::1234", Call(debugging.short_gdb)),
+    Option("qtest", G, "DEV|none", "let a test program drive the machine; see -accel qtest",
+           Call(debugging.qtest)),
+    Option("qtest-log", G, "FILE|none", "the log of it (default: standard error)",
+           Store("qtest_log", _text)),
     Option("d", G, "ITEM[,ITEM]...", "log what is named",
            Store("log.items", convert.log_items), Topic.LOG),
     Option("D", G, "FILE", "log to this file", Store("log.file", convert.path)),
@@ -229,6 +249,7 @@ def parse(arguments: Sequence[str]) -> MachineConfig:
         except ConfigError as error:
             raise ConfigError(f"-{name}: {error}") from None
     consoles.complete(draft)
+    debugging.check(draft)
     return draft.finish()
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.machines.config import MachineConfig
+from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
 
 SWITCH_INTERVAL = 0.0005
 """Seconds that a Python thread may keep others waiting: timers and device accesses come from
 several.
 """
+
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_machine(config: MachineConfig) -> int:
@@ -37,13 +41,14 @@ def _nothing() -> None:
 
 
 def _run(config: MachineConfig, ready: object) -> int:
-    with _pid_file(config.process.pid_file):
+    with _held_signals() as unhold, _pid_file(config.process.pid_file):
         vm = Vm(config=config)
         with vm, _signals(vm):
             assert callable(ready)
             ready()
             if not config.start_paused:
                 vm.start()
+            unhold()
             while not vm.wait(3600):
                 continue
         return vm.exit_status
@@ -55,8 +60,25 @@ def _dump_device_tree(config: MachineConfig, path: Path) -> int:
     try:
         path.write_bytes(blob)
     except OSError as error:
-        raise HostError.from_os("-machine dumpdtb: write", error, str(path)) from error
+        raise HostError.from_os("write the device tree to", error, str(path)) from error
     return 0
+
+
+@contextmanager
+def _held_signals() -> Iterator[Callable[[], None]]:
+    """Keep the ending signals back, in this thread until the function answered is called, in those
+    that it starts for good: then they reach the thread that waits for the end, and a machine is
+    built whole or not at all.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+
+    def unhold() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield unhold
+    finally:
+        unhold()
 
 
 @contextmanager
@@ -66,10 +88,9 @@ def _signals(vm: Vm) -> Iterator[None]:
     """
 
     def end(number: int, frame: FrameType | None) -> None:
-        vm.quit()
+        vm.quit(Cause.HOST_SIGNAL)
 
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, end) for number in wanted}
+    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
     try:
         yield
     finally:
@@ -88,7 +109,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise HostError.from_os("-pidfile: create", error, str(path)) from error
+        raise HostError.from_os("create the pidfile", error, str(path)) from error
     try:
         try:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ The event loop is imported from `ratite.core.events`; that module says why.
 """
 
 from ratite.core.clock import Clock, FakeClock, HostClock, Timer, VirtualClock
-from ratite.core.errors import ConfigError, HostError, InternalError, RatiteError
+from ratite.core.errors import ConfigError, HostError, InternalError, RatiteError, blaming
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log, LogCategory
 from ratite.core.size import GiB, KiB, MiB, TiB, format_size, parse_size
@@ -20,6 +20,7 @@ __all__ = [
     "HostError",
     "InternalError",
     "RatiteError",
+    "blaming",
     "MachineLock",
     "QUIET",
     "Log",

@@ -12,6 +12,8 @@ answers as its datasheet says.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -40,3 +42,23 @@ class HostError(RatiteError):
 
 class InternalError(RatiteError):
     """A broken assumption of ratite's own."""
+
+
+@contextmanager
+def blaming(option: str) -> Iterator[None]:
+    """Put `option`, as the user knows it, in front of a `ConfigError` or `HostError` raised inside
+    that names no option itself.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_named(option, str(error))) from None
+    except HostError as error:
+        raise HostError(_named(option, str(error)), error.errno) from error
+
+
+def _named(option: str, text: str) -> str:
+    if text.startswith("-"):
+        return text
+    subject = option.rpartition(" ")[2]
+    return f"{option}: {text.removeprefix(f'{subject}: ')}"

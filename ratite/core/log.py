@@ -96,6 +96,14 @@ class Log:
         except OSError as error:
             raise HostError.from_os("open the log file", error, path) from error
 
+    def redirect(self, path: str) -> None:
+        """Log to another file from now on, replacing what it held. Raises `HostError`."""
+        fresh = Log.to_file(LogCategory.NONE, path)._stream
+        with self._lock:
+            old, self._stream = self._stream, fresh
+        if old is not None and old is not sys.stderr:
+            old.close()
+
     def enabled(self, category: LogCategory) -> bool:
         """True if lines of this category are wanted."""
         return bool(self.mask & category)

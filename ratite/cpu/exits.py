@@ -20,8 +20,8 @@ class Exit(IntEnum):
     CODE_FULL = 4
     """No room for another translation block: flush and go on."""
     DEBUG = 5
-    """A breakpoint, a watched access (neither instruction has been executed), or the guest's handler
-    entered while stepping.
+    """A breakpoint, a watched access (neither instruction has been executed), or an exception's
+    handler entered while stepping.
     """
     SBI = 16
     """RISC-V: an environment call for the built-in SBI."""

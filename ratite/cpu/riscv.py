@@ -6,6 +6,7 @@ Source: RISC-V Privileged ISA 20240411; property and model names are QEMU's.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
@@ -23,13 +24,15 @@ from ratite.isa.riscv.state import (
     ECALL_USER,
     EXTENSION_BIT,
     MACHINE,
+    MMU_SUPERVISOR_SUM,
+    MMU_USER,
     NS_PER_TICK,
     PMP_ENTRIES,
     STCE,
     SUPERVISOR,
 )
 from ratite.isa.riscv.trap import mip
-from ratite.isa.state import READ, GuestException, PhysRange, find_range
+from ratite.isa.state import EXECUTE, READ, GuestException, PhysRange, find_range
 from ratite.memory import AddressSpace
 from ratite.native import i64, u8, u32, u64
 from ratite.qom import Doc, Object
@@ -218,6 +221,7 @@ class RiscvVcpu(Vcpu):
         self.state = hart
         self.model = model
         self.on_sbi: Callable[[RiscvVcpu], None] | None = None
+        self.irq_observers: list[Callable[[int, bool], None]] = []
         self.started = True  # False: a hart that SBI has not started, or has stopped
         self._timer = clock.timer(self._timer_expired)
         hart.index = u32(index)
@@ -278,19 +282,23 @@ class RiscvVcpu(Vcpu):
     # -- inspection
 
     def debug_translate(self, gva: int) -> int | None:
-        """Guest-physical address of `gva` as the hart would load from it; None if it is not mapped.
-        The hart does not execute, or is the caller."""
+        """Guest-physical address of `gva` as the hart would load from it, or else as it or a
+        program below it might; None if it is not mapped. The hart does not execute, or is the
+        caller.
+        """
         hart = self.state
         bus = hart.__dict__.get("bus")
         hart.bus = _DebugBus(hart)
         try:
-            gpa, _ = translate(hart, u64(gva), u64(1), u32(READ), hart.mmu_index)
-        except GuestException:
-            return None
+            for index in (int(hart.mmu_index), MMU_SUPERVISOR_SUM, MMU_USER):
+                for access in (READ, EXECUTE):
+                    with contextlib.suppress(GuestException):
+                        gpa, _ = translate(hart, u64(gva), u64(1), u32(access), u32(index))
+                        return int(gpa)
         finally:
             if bus is not None:
                 hart.bus = bus
-        return int(gpa)
+        return None
 
     # -- interrupts
 
@@ -304,6 +312,8 @@ class RiscvVcpu(Vcpu):
             hart.irq_lines = u64(lines | 1 << number if level else lines & ~(1 << number))
         if level:
             self.kick()
+        for observer in self.irq_observers:
+            observer(number, level)
 
     def has_work(self) -> bool:
         """Whether an interrupt that mie enables is pending."""

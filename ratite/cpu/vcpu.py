@@ -50,6 +50,7 @@ class Vcpu(ABC):
         self, index: int, executor: Executor, space: AddressSpace, lock: MachineLock
     ) -> None:
         self.index = index
+        self.started = True  # False: waits for another vCPU to start it
         self.executor = executor
         self.space = space
         self.lock = lock
@@ -70,6 +71,10 @@ class Vcpu(ABC):
     @abstractmethod
     def refresh_mode(self) -> None:
         """Derive the state's `mode` anew, after `block_limit` changed."""
+
+    @abstractmethod
+    def debug_translate(self, gva: int) -> int | None:
+        """Guest-physical address that a debugger finds at `gva`; None if it is not mapped."""
 
     @abstractmethod
     def service(self) -> None:
@@ -131,7 +136,8 @@ class Runner(ABC):
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._parked = 0
-        self._held: frozenset[Vcpu] = frozenset()
+        self.held: frozenset[Vcpu] = frozenset()
+        """vCPUs that a debugger keeps from running; changed while paused."""
         for vcpu in vcpus:
             vcpu.on_code_full = self._code_full
         self.flush_code: Callable[[], None] = lambda: None
@@ -142,16 +148,24 @@ class Runner(ABC):
         """Whether the vCPUs may run."""
         return self._running
 
-    def resume(self, held: frozenset[Vcpu] = frozenset()) -> None:
-        """Let the guest run, except for the vCPUs in `held`. Starts the threads the first time."""
+    def prepare(self) -> None:
+        """Create the threads; they wait for `resume`. Does nothing if they are there."""
+        if not self._threads:
+            self._start_threads()
+
+    def thread_id(self, index: int) -> int:
+        """The host's number of the thread that runs a vCPU; 0 before `prepare`."""
+        threads = self._threads
+        return (threads[min(index, len(threads) - 1)].native_id or 0) if threads else 0
+
+    def resume(self) -> None:
+        """Let the guest run. Starts the threads the first time."""
         self.clock.start()
         self._follow_clock()
         with self._gate:
-            self._held = held
             self._running = True
             self._gate.notify_all()
-        if not self._threads:
-            self._start_threads()
+        self.prepare()
 
     def pause(self) -> None:
         """Stop the guest, and return when no vCPU executes. Not to be called on a vCPU's thread;
@@ -173,7 +187,7 @@ class Runner(ABC):
         for vcpu in self.vcpus:
             vcpu.kick(leave=True)
 
-    def stepped(self, vcpu: Vcpu, instructions: int) -> None:
+    def stepped(self, vcpu: Vcpu, instructions: int) -> None:  # noqa: B027 - few care
         """Note that a debugger had a vCPU execute instructions while the machine was paused."""
 
     def close(self) -> None:
@@ -213,12 +227,12 @@ class Runner(ABC):
 
     def _wait_until_running(self, vcpu: Vcpu | None = None) -> bool:
         """Park while paused, or while this vCPU is held. False when the machine is closed."""
-        if self._running and not (self._held and vcpu in self._held):
+        if self._running and not (self.held and vcpu in self.held):
             return True
         with self._gate:
             self._parked += 1
             self._gate.notify_all()
-            while not self._closed and (not self._running or vcpu in self._held):
+            while not self._closed and (not self._running or vcpu in self.held):
                 self._gate.wait()
             self._parked -= 1
             return not self._closed
@@ -321,7 +335,7 @@ class IcountRunner(Runner):
             for _ in self.vcpus:
                 vcpu = self.vcpus[turn % len(self.vcpus)]
                 turn += 1
-                if vcpu in self._held:
+                if vcpu in self.held:
                     continue
                 if not vcpu.state.halted or vcpu.has_work():
                     self._run_slice(vcpu)

@@ -4,7 +4,7 @@ from ratite.devices.bus import Bus, SystemBus, find_bus, find_free_bus
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode, FdtValue
 from ratite.devices.register import Register, State
-from ratite.devices.wire import Pin, Wire, WireOutput
+from ratite.devices.wire import Input, Pin, Wire, WireOutput
 
 __all__ = [
     "Bus",
@@ -16,6 +16,7 @@ __all__ = [
     "FdtValue",
     "Register",
     "State",
+    "Input",
     "Pin",
     "Wire",
     "WireOutput",

@@ -21,6 +21,8 @@ class Bus(Object):
 
     type_name = "bus"
     max_devices: ClassVar[int | None] = None
+    hotpluggable: ClassVar[bool] = False
+    """True if devices may come and go while the guest runs."""
 
     def __init__(self, bus_name: str, owner: Device | None = None) -> None:
         super().__init__()

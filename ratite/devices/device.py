@@ -10,6 +10,7 @@ from ratite.core.errors import ConfigError
 from ratite.core.log import QUIET, Log
 from ratite.devices.bus import Bus
 from ratite.devices.fdt import FdtNode
+from ratite.devices.notice import Notify, ignore
 from ratite.devices.register import Register, State
 from ratite.devices.wire import Wire, WireOutput
 from ratite.memory import AccessSizes, Endianness, MemoryRegion
@@ -69,6 +70,7 @@ class Device(Object):
     def __init__(self) -> None:
         super().__init__()
         self.log: Log = QUIET
+        self.notify: Notify = ignore
         self.realized = False
         self.hotplugged = False
         self.parent_bus: Bus | None = None
@@ -105,6 +107,16 @@ class Device(Object):
     def wires(self) -> tuple[WireOutput, ...]:
         """All outputs."""
         return tuple(self._wires)
+
+    @property
+    def inputs(self) -> int:
+        """How many numbered inputs it has."""
+        return 0
+
+    @property
+    def outputs(self) -> int:
+        """How many numbered outputs it has besides its wires."""
+        return 0
 
     def add_region(self, region: MemoryRegion) -> None:
         """Own a further region."""

@@ -9,6 +9,22 @@ Pin = Callable[[bool], None]
 """An input: called with the new level whenever it changes, with the machine lock held."""
 
 
+class Input:
+    """A numbered input of a device, as a `Pin` that can be listened to."""
+
+    __slots__ = ("_set", "number", "observers")
+
+    def __init__(self, number: int, set_level: Callable[[int, bool], None]) -> None:
+        self.number = number
+        self.observers: list[Callable[[int, bool], None]] = []
+        self._set = set_level
+
+    def __call__(self, level: bool) -> None:
+        self._set(self.number, level)
+        for observer in self.observers:
+            observer(self.number, level)
+
+
 class WireOutput:
     """One wire of one device."""
 

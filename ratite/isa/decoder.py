@@ -87,8 +87,8 @@ class Decoder:
         }
 
     def disassemble(self, encoding: int, width: int, enabled: Callable[[str], bool]) -> str:
-        """Mnemonic and operands. Of a short form's, each source is shown once, and no constant but a
-        register that it reads.
+        """Mnemonic and operands. Of a short form's, each source is shown once, and no constant but
+        a register that it reads.
         """
         leaf = self.find(encoding, width, enabled)
         if leaf is None:

@@ -26,6 +26,7 @@ class SpikeRiscv(RiscvMachine):
     name, isa = "spike", "riscv64"
     description = "RISC-V Spike board"
     max_cpus = 8
+    ram_id = "riscv.spike.ram"
 
     MEMMAP: ClassVar = MemMap(
         mrom=Span(0x0000_1000, 0xF000),
@@ -38,8 +39,8 @@ class SpikeRiscv(RiscvMachine):
         """The block diagram; HTIF is placed when the program is known."""
         at = self.MEMMAP
         harts = self.add_harts(config)
+        self.add_ram(self.ram_id, self.memory_size, at.dram.base)
         self.add_rom("riscv.spike.mrom", 0xF000, at.mrom.base)
-        self.add_ram("riscv.spike.ram", self.memory_size, at.dram.base)
         mtimer = AclintMtimer(self.clock, harts, num_harts=len(harts))
         mtimer.on_offset = self.set_time_offset
         self.add("mswi", AclintSwi(harts, num_harts=len(harts)), at=at.clint.base)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, ClassVar
 
+from ratite.core.errors import blaming
 from ratite.core.size import KiB, MiB
 from ratite.devices import Device
 from ratite.devices.block.pflash_cfi01 import PflashCfi01
@@ -39,6 +40,7 @@ class VirtRiscv(RiscvMachine):
     name, isa = "virt", "riscv64"
     description = "RISC-V VirtIO board"
     max_cpus = 512
+    ram_id = "riscv_virt_board.ram"
 
     MEMMAP: ClassVar = MemMap(
         mrom=Span(0x0000_1000, 0xF000),
@@ -68,8 +70,8 @@ class VirtRiscv(RiscvMachine):
         """The block diagram."""
         at = self.MEMMAP
         harts = self.add_harts(config)
+        self.add_ram(self.ram_id, self.memory_size, at.dram.base)
         self.add_rom("riscv_virt_board.mrom", 0xF000, at.mrom.base)
-        self.add_ram("riscv_virt_board.ram", self.memory_size, at.dram.base)
         swi = AclintSwi(harts, num_harts=len(harts))
         mtimer = AclintMtimer(self.clock, harts, num_harts=len(harts))
         mtimer.on_offset = self.set_time_offset
@@ -92,16 +94,17 @@ class VirtRiscv(RiscvMachine):
                 at=at.virtio.at(number).base,
                 irq=plic.input(VIRTIO_IRQ + number),
             )
-        self.fw_cfg = FwCfgMem(self.memory)
-        self.add("fw_cfg", self.fw_cfg)
-        for region, offset in zip(self.fw_cfg.regions, (8, 0, 16), strict=True):
-            self.memory_root.add_subregion(at.fw_cfg.base + offset, region)
         self.uart = Ns16550a(self.clock, chardev=self.serial(0))
         self.add("uart0", self.uart, at=at.uart0.base, irq=plic.input(UART_IRQ))
-        self.add(
-            "rtc", GoldfishRtc(self.guest_wall_clock()), at=at.rtc.base, irq=plic.input(RTC_IRQ)
-        )
+        clock, offset_ns = self.clock_of_day()
+        rtc = GoldfishRtc(clock)
+        self.add("rtc", rtc, at=at.rtc.base, irq=plic.input(RTC_IRQ))
+        rtc.offset_ns = offset_ns
         self.flashes = [self._add_flash(number) for number in range(2)]
+        self.fw_cfg = FwCfgMem(self.memory)
+        self.add("fw_cfg", self.fw_cfg, named=True)
+        for region, offset in zip(self.fw_cfg.regions, (8, 0, 16), strict=True):
+            self.memory_root.add_subregion(at.fw_cfg.base + offset, region)
         for drive in config.drives:
             if drive.interface is DriveInterface.VIRTIO:
                 self.add_drive_device("virtio-blk-device", drive)
@@ -116,8 +119,10 @@ class VirtRiscv(RiscvMachine):
             ),
             None,
         )
-        flash = PflashCfi01(self.ram, drive=drive, flash_name=f"virt.flash{number}")  # type: ignore[arg-type]
-        return self.add(f"flash{number}", flash, at=self.MEMMAP.flash.at(number).base)
+        name = f"virt.flash{number}"
+        flash = PflashCfi01(self.ram, drive=drive, flash_name=name)  # type: ignore[arg-type]
+        with blaming(f"-pflash, flash {number}"):
+            return self.add(name, flash, at=self.MEMMAP.flash.at(number).base, named=True)
 
     def virtio_legacy(self) -> bool:
         """`-global virtio-mmio.force-legacy=`: QEMU's default is on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -20,6 +21,17 @@ ELF_MAGIC, GZIP_MAGIC, ZSTD_MAGIC = b"\x7fELF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 EFI_ZBOOT_MAGIC = b"zimg"
 CPIO_MAGICS = (b"070701", b"070702")
 FW_DYNAMIC_MAGIC = 0x4942_534F  # "OSBI"
+FOREIGN = (  # offset, what is there, and what that is
+    (0x38, b"ARM\x64", "a kernel for Arm"),
+    (0x202, b"HdrS", "a kernel for x86"),
+    (0, b"070701", "a cpio archive (-initrd takes those)"),
+    (0, b"!<arch>\n", "an archive"),
+    (0, b"QFI\xfb", "a qcow2 disk image"),
+    (0, b"\xd0\x0d\xfe\xed", "a device tree (-dtb takes those)"),
+    (0, b"\x27\x05\x19\x56", "a U-Boot image"),
+    (0, b"\x7fELF", "an ELF file"),
+)
+TEXT = frozenset(b"\t\n\f\r") | frozenset(range(0x20, 0x7F))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,8 @@ def read_file(path: Path, option: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise HostError.from_os(f"{option}: read", error, str(path)) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise HostError(f"{option}: cannot read '{path}': {reason}", error.errno or 0) from error
 
 
 def load_kernel(path: Path, address: int) -> Loaded:
@@ -68,15 +81,25 @@ def load_kernel(path: Path, address: int) -> Loaded:
     flat binary at `address`."""
     data = decompress(read_file(path, "-kernel"), path)
     if data[:4] == ELF_MAGIC:
-        return load_elf(data, path, "-kernel")
-    if not data:
-        raise ConfigError(f"-kernel: {path} is empty")
+        return load_elf(data, path, "-kernel", address)
+    _check_flat(data, path, "-kernel")
     size = len(data)
     if len(data) >= 64 and data[56:60] == IMAGE_MAGIC:
         size = max(size, int.from_bytes(data[16:24], "little"))
     padded = Blob("kernel", address, data)
     tail = Blob("kernel.bss", address + len(data), bytes(size - len(data)))
     return Loaded(address, (padded, tail) if size > len(data) else (padded,), {})
+
+
+def _check_flat(data: bytes, path: Path, option: str) -> None:
+    """Refuse a flat binary that is plainly something else. Raises `ConfigError`."""
+    if not data:
+        raise ConfigError(f"{option}: {path} is empty")
+    for offset, magic, what in FOREIGN:
+        if data[offset : offset + len(magic)] == magic:
+            raise ConfigError(f"{option}: {path} is {what}, not code for this machine")
+    if all(byte in TEXT for byte in data[:256]):
+        raise ConfigError(f"{option}: {path} is text, neither ELF nor Image nor a flat binary")
 
 
 def decompress(data: bytes, path: Path) -> bytes:
@@ -90,8 +113,11 @@ def decompress(data: bytes, path: Path) -> bytes:
         if data[:4] == ZSTD_MAGIC:
             import zstandard
 
-            reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data))
-            return bytes(reader.read())
+            reader = zstandard.ZstdDecompressor().decompressobj()
+            unpacked = bytes(reader.decompress(data))
+            if not reader.eof:
+                raise ConfigError(f"-kernel: {path}: damaged compressed data: it ends too early")
+            return unpacked
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"-kernel: {path}: damaged compressed data: {error}") from None
     except Exception as error:  # zstandard's own error type is imported with it
@@ -101,8 +127,10 @@ def decompress(data: bytes, path: Path) -> bytes:
     return data
 
 
-def load_elf(data: bytes, path: Path, option: str) -> Loaded:
-    """A 64-bit little-endian RISC-V executable, at its physical addresses."""
+def load_elf(data: bytes, path: Path, option: str, address: int) -> Loaded:
+    """A 64-bit little-endian RISC-V executable, at its physical addresses; one that is position
+    independent and linked at 0, at `address`.
+    """
     from elftools.common.exceptions import ELFError
     from elftools.elf.elffile import ELFFile
     from elftools.elf.sections import SymbolTableSection
@@ -113,17 +141,20 @@ def load_elf(data: bytes, path: Path, option: str) -> Loaded:
             raise ConfigError(
                 f"{option}: {path} is an ELF file for another machine ({elf['e_machine']})"
             )
-        blobs = []
+        blobs: list[Blob] = []
+        base = min((segment["p_paddr"] for segment in elf.iter_segments("PT_LOAD")), default=0)
+        bias = address if elf["e_type"] == "ET_DYN" and base == 0 else 0
         for number, segment in enumerate(elf.iter_segments("PT_LOAD")):
             if segment["p_memsz"]:
                 content = segment.data()
-                blobs.append(Blob(f"{path.name}.{number}", segment["p_paddr"], content))
+                place = segment["p_paddr"] + bias
+                blobs.append(Blob(f"{path.name}.{number}", place, content))
                 rest = segment["p_memsz"] - len(content)
                 if rest > 0:
                     blobs.append(Blob(f"{path.name}.{number}.bss", blobs[-1].end, bytes(rest)))
         if not blobs:
             raise ConfigError(f"{option}: {path} has nothing to load")
-        entry = _physical_entry(elf)
+        entry = _physical_entry(elf) + bias
         table = elf.get_section_by_name(".symtab")
         wanted = ("tohost", "fromhost")
         symbols = {}
@@ -131,7 +162,7 @@ def load_elf(data: bytes, path: Path, option: str) -> Loaded:
             for name in wanted:
                 found = table.get_symbol_by_name(name)
                 if found:
-                    symbols[name] = int(found[0]["st_value"])
+                    symbols[name] = int(found[0]["st_value"]) + bias
     except (ELFError, struct.error, ValueError) as error:
         raise ConfigError(f"{option}: {path}: damaged ELF file: {error}") from None
     return Loaded(entry, tuple(blobs), symbols)
@@ -150,9 +181,8 @@ def load_firmware(path: Path, address: int) -> Loaded:
     """Firmware as ELF, or as a flat binary at `address`."""
     data = read_file(path, "-bios")
     if data[:4] == ELF_MAGIC:
-        return load_elf(data, path, "-bios")
-    if not data:
-        raise ConfigError(f"-bios: {path} is empty")
+        return load_elf(data, path, "-bios", address)
+    _check_flat(data, path, "-bios")
     return Loaded(address, (Blob(str(path), address, data),), {})
 
 

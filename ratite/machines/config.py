@@ -147,11 +147,29 @@ class ChardevConfig:
     properties: Properties = field(default_factory=dict)
 
 
+class MonitorMode(Enum):
+    """`-mon mode=`: for people or for programs."""
+
+    READLINE = "readline"
+    CONTROL = "control"
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorConfig:
-    """`-mon`, `-monitor`: a monitor for people on a character backend."""
+    """`-mon`, `-monitor`, `-qmp`: a monitor on a character backend."""
 
     chardev: str  # its id
+    mode: MonitorMode = MonitorMode.READLINE
+    pretty: bool = False  # answers of mode control in several lines, indented
+
+
+@dataclass(frozen=True, slots=True)
+class AddFdConfig:
+    """`-add-fd`: a descriptor that the process was started with, as a member of a set."""
+
+    fd: int
+    set_id: int
+    opaque: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +245,27 @@ class ShutdownAction(Enum):
     PAUSE = "pause"
 
 
+class PanicAction(Enum):
+    """What a guest's panic does."""
+
+    PAUSE = "pause"
+    SHUTDOWN = "shutdown"
+    EXIT_FAILURE = "exit-failure"
+    NONE = "none"
+
+
+class WatchdogAction(Enum):
+    """What a watchdog that expires does."""
+
+    RESET = "reset"
+    SHUTDOWN = "shutdown"
+    POWEROFF = "poweroff"
+    PAUSE = "pause"
+    DEBUG = "debug"
+    NONE = "none"
+    INJECT_NMI = "inject-nmi"
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessConfig:
     """What concerns the host process, not the guest."""
@@ -256,6 +295,10 @@ class MachineConfig:
     chardevs: tuple[ChardevConfig, ...] = ()
     serials: tuple[str | None, ...] = ()  # chardev ids, port by port; None: no such port
     monitors: tuple[MonitorConfig, ...] = ()
+    add_fds: tuple[AddFdConfig, ...] = ()
+    gdb: str | None = None  # the chardev on which gdb is served
+    qtest: str | None = None  # the chardev on which a test drives the machine
+    qtest_log: str | None = None  # the file of its log; None: standard error; "none"
     default_devices: bool = True  # -nodefaults
     accels: tuple[AccelConfig, ...] = ()  # empty: the default
     icount: IcountConfig | None = None
@@ -264,6 +307,8 @@ class MachineConfig:
     fw_cfg: tuple[FwCfgConfig, ...] = ()
     on_reboot: RebootAction = RebootAction.RESET
     on_shutdown: ShutdownAction = ShutdownAction.POWEROFF
+    on_panic: PanicAction = PanicAction.SHUTDOWN
+    on_watchdog: WatchdogAction = WatchdogAction.RESET
     start_paused: bool = False  # -S
     name: str | None = None
     uuid: str | None = None  # lower case, with dashes

@@ -6,6 +6,7 @@ Source: Devicetree Specification, release 0.4.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from ratite.core.errors import ConfigError
 from ratite.devices.fdt import FdtValue
@@ -103,9 +104,9 @@ def encode(value: FdtValue) -> bytes:
     return b"".join(encode(part) for part in value)
 
 
-def patched(blob: bytes, chosen: Mapping[str, FdtValue]) -> bytes:
+def patched(blob: bytes, chosen: Mapping[str, FdtValue], path: Path) -> bytes:
     """A user's device tree with properties of /chosen set, as the boot loader of a real machine
-    would.
+    would. Raises `ConfigError`, which names `path`, if it is none.
     """
     import libfdt
 
@@ -119,5 +120,5 @@ def patched(blob: bytes, chosen: Mapping[str, FdtValue]) -> bytes:
             tree.setprop(node, name, encode(value))
         tree.pack()
     except libfdt.FdtException as error:
-        raise ConfigError(f"-dtb: not a usable device tree: {error}") from None
+        raise ConfigError(f"-dtb: {path} is not a usable device tree: {error}") from None
     return bytes(tree.as_bytearray()[: tree.totalsize()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ratite.machines.config import RebootAction, ShutdownAction
+from ratite.machines.config import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 
 
 class Cause(Enum):
@@ -39,27 +39,6 @@ class Change(Enum):
     POWERDOWN = "POWERDOWN"
 
 
-class PanicAction(Enum):
-    """What a guest's panic does."""
-
-    PAUSE = "pause"
-    SHUTDOWN = "shutdown"
-    EXIT_FAILURE = "exit-failure"
-    NONE = "none"
-
-
-class WatchdogAction(Enum):
-    """What a watchdog that expires does."""
-
-    RESET = "reset"
-    SHUTDOWN = "shutdown"
-    POWEROFF = "poweroff"
-    PAUSE = "pause"
-    DEBUG = "debug"
-    NONE = "none"
-    INJECT_NMI = "inject-nmi"
-
-
 @dataclass
 class Actions:
     """What is done about what the guest does; monitors may change it at any time."""
@@ -68,5 +47,3 @@ class Actions:
     shutdown: ShutdownAction = ShutdownAction.POWEROFF
     panic: PanicAction = PanicAction.SHUTDOWN
     watchdog: WatchdogAction = WatchdogAction.RESET
-
-

@@ -8,27 +8,39 @@ in this package.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Any, ClassVar, Protocol
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from ratite.core.clock import HostClock, VirtualClock
-from ratite.core.errors import ConfigError
+from ratite.core.clock import Clock, HostClock, VirtualClock
+from ratite.core.errors import ConfigError, blaming
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log
+from ratite.core.size import KiB, MiB
 from ratite.cpu.debug import Watchpoint
 from ratite.cpu.vcpu import Executor, Vcpu
-from ratite.devices import Device, SystemBus
+from ratite.devices import Bus, Device, SystemBus
 from ratite.devices.bus import find_bus, find_free_bus
+from ratite.devices.notice import Notify, ignore
 from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
 from ratite.machines.boot import Blob
-from ratite.machines.config import DeviceConfig, MachineConfig
+from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
 from ratite.memory import AddressSpace, Gpa, MemoryRegion, RamList
-from ratite.qom import Container, Object, find_type, keyword_arguments, reset_tree
+from ratite.qom import (
+    Container,
+    Object,
+    find_type,
+    keyword_arguments,
+    reset_tree,
+)
 
 
 class Engine(Protocol):
@@ -39,6 +51,9 @@ class Engine(Protocol):
 
     def flush_code(self) -> None:
         """Forget translated code; nothing executes."""
+
+    def close(self) -> None:
+        """End what works in the background; nothing executes any more."""
 
     def set_debug_points(
         self, breakpoints: Sequence[int], watchpoints: Sequence[Watchpoint]
@@ -75,11 +90,15 @@ class Power:
     status: int = 0
 
 
-class Cause(Enum):
-    """Why a reset or shutdown happens."""
+class NoPorts:
+    """I/O ports where there are none."""
 
-    GUEST = auto()
-    HOST = auto()
+    def read(self, offset: int, size: int) -> int:
+        """All ones."""
+        return (1 << 8 * size) - 1
+
+    def write(self, offset: int, value: int, size: int) -> None:
+        """Nothing happens."""
 
 
 @dataclass
@@ -89,6 +108,7 @@ class Environment:
     engine: EngineFactory
     backends: Backends
     on_power: Callable[[Power], None]
+    on_notice: Notify = ignore
     log: Log = QUIET
     clock_source: Callable[[], int] | None = None
     on_sooner: Callable[[], None] | None = None
@@ -105,6 +125,8 @@ class Machine(Object):
     default_memory: ClassVar[int] = 128 << 20
     max_cpus: ClassVar[int] = 1
     max_memory: ClassVar[int] = 1 << 40
+    ram_id: ClassVar[str] = ""
+    """The name of the guest's main memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,6 +144,7 @@ class Machine(Object):
         self.engine: Engine
         self.run_state = RunState.PRELAUNCH
         self._serials: dict[int, Any] = {}
+        self._io = AddressSpace(MemoryRegion.io("io", 1 << 16, NoPorts()), "I/O")
         self._unattached = Container()
         self._peripheral = Container()
         self._anonymous = Container()
@@ -138,6 +161,9 @@ class Machine(Object):
         )
         self.wall_clock = HostClock(self.lock)
         self.add_child("unattached", self._unattached)
+        self._unattached.add_child("sysbus", self.system_bus)
+        self._unattached.add_child("system[*]", self.memory_root)
+        self._unattached.add_child("io[*]", self._io.root)
         self.add_child("peripheral", self._peripheral)
         self.add_child("peripheral-anon", self._anonymous)
         self.engine = environment.engine(self.ram, self.memory)
@@ -153,6 +179,25 @@ class Machine(Object):
         if config.smp.cpus > self.max_cpus:
             raise ConfigError(
                 f"-smp: {config.smp.cpus} CPUs; machine '{self.name}' takes at most {self.max_cpus}"
+            )
+        self._check_memory()
+        if config.boot.kernel is None:
+            for option, value in (("append", config.boot.append), ("initrd", config.boot.initrd)):
+                if value:
+                    raise ConfigError(f"-{option}: only a kernel takes it; use -kernel")
+        for default in config.globals:
+            _check_global(default)
+
+    def _check_memory(self) -> None:
+        host = _host_memory()
+        if self.memory_size > min(host, self.max_memory):
+            limit, whose = (
+                (host, "this host")
+                if host < self.max_memory
+                else (self.max_memory, f"machine '{self.name}' at most")
+            )
+            raise ConfigError(
+                f"-m: {self.memory_size // MiB} MiB of guest memory; {whose} has {limit // MiB} MiB"
             )
 
     @property
@@ -171,12 +216,18 @@ class Machine(Object):
     def start_cpus(self) -> None:
         """Put the CPUs where they start after a reset."""
 
-    def add(self, name: str, device: Device, *, at: int | None = None, **wires: Any) -> Device:
-        """Place a device: map its first region at `at`, connect its wires, and enrol it for reset,
-        state and the tree. `wires` are pins, or for a further region `region_N=address`."""
+    def add(
+        self, name: str, device: Device, *, at: int | None = None, named: bool = False, **wires: Any
+    ) -> Device:
+        """Place a device: map its first region at `at`, connect its wires to the pins `wires`, and
+        enrol it for reset, state and the tree: as `name` if it is `named` there, else by a number.
+        """
         device.log = self.environment.log
-        self._unattached.add_child("device[*]", device)
-        device.board_name = name  # type: ignore[attr-defined]
+        device.notify = self.environment.on_notice
+        if named:
+            self.add_child(name, device)
+        else:
+            self._unattached.add_child("device[*]", device)
         self.system_bus.plug(device)
         if at is not None:
             self.memory_root.add_subregion(at, device.mmio)
@@ -198,42 +249,82 @@ class Machine(Object):
         self.memory_root.add_subregion(at, region)
         return region
 
+    def clock_of_day(self) -> tuple[Clock, int]:
+        """The clock that drives the guest's time of day as -rtc says, and what to add to it, in
+        nanoseconds.
+        """
+        rtc = self.config.rtc
+        clock = self.clock if rtc.clock is RtcClock.VIRTUAL else self.wall_clock
+        host_ns = self.wall_clock.now_ns()
+        if isinstance(rtc.base, int):
+            start_ns = rtc.base * 1_000_000_000
+        else:
+            start_ns = host_ns
+            if rtc.base == "localtime":
+                zone = datetime.now().astimezone().utcoffset() or timedelta(0)
+                start_ns += int(zone.total_seconds()) * 1_000_000_000
+        return clock, start_ns - (0 if clock is self.clock else host_ns)
+
     def resolve_backend(self, kind: str, id: str) -> object | None:
         """A property's value where it names a backend or an object."""
         return self.environment.backends.resolve(kind, id)
 
     def add_user_device(self, wanted: DeviceConfig) -> Device:
-        """What `-device` asks for, on the bus that it names or the first free one."""
-        found = find_type(wanted.driver)
-        if found is None or not issubclass(found, Device) or not found.user_creatable:
+        """What `-device` asks for, on the bus that it names or the first free one. Errors name the
+        option.
+        """
+        cls = find_type(wanted.driver)
+        if cls is None or not issubclass(cls, Device) or not cls.user_creatable:
             raise ConfigError(f"-device: '{wanted.driver}' is not a valid device model name")
-        properties = dict(wanted.properties)
-        bus_name = properties.pop("bus", None)
+        with blaming(f"-device {wanted.driver}"):
+            return self.plug_device(cls, wanted, self.bus_for(cls, wanted))
+
+    def bus_for(self, cls: type[Device], wanted: DeviceConfig) -> Bus:
+        """The bus that a device names, or the first free one of its type. Raises `ConfigError`."""
+        name = wanted.properties.get("bus")
+        if name is not None:
+            bus = find_bus(self.system_bus, str(name))
+            if bus is None:
+                raise ConfigError(f"Bus '{name}' not found")
+            return bus
+        assert cls.bus_type is not None
+        bus = find_free_bus(self.system_bus, cls.bus_type)
+        if bus is None:
+            raise ConfigError(f"No '{cls.bus_type}' bus found for device '{wanted.driver}'")
+        return bus
+
+    def plug_device(self, cls: type[Device], wanted: DeviceConfig, bus: Bus) -> Device:
+        """Make a device and plug it in. Raises `ConfigError` or `HostError`, with nothing
+        changed.
+        """
+        if wanted.id in self._peripheral.children:
+            raise ConfigError(f"Duplicate device ID '{wanted.id}'")
+        properties = {name: value for name, value in wanted.properties.items() if name != "bus"}
         for default in self.config.globals:
             if default.driver == wanted.driver:
                 properties.setdefault(default.property, default.value)
-        device = found(**keyword_arguments(found, properties, self.resolve_backend))
+        device = cls(**keyword_arguments(cls, properties, self.resolve_backend))
         device.log = self.environment.log
-        if bus_name is not None:
-            bus = find_bus(self.system_bus, str(bus_name))
-            if bus is None:
-                raise ConfigError(f"-device {wanted.driver}: Bus '{bus_name}' not found")
-        else:
-            assert found.bus_type is not None
-            bus = find_free_bus(self.system_bus, found.bus_type)
-            if bus is None:
-                raise ConfigError(
-                    f"-device {wanted.driver}: No '{found.bus_type}' bus found for device"
-                )
+        device.notify = self.environment.on_notice
         if wanted.id:
             device.id = wanted.id
-            if wanted.id in self._peripheral.children:
-                raise ConfigError(f"-device {wanted.driver}: Duplicate device ID '{wanted.id}'")
             self._peripheral.add_child(wanted.id, device)
         else:
             self._anonymous.add_child("device[*]", device)
-        bus.plug(device)
+        try:
+            bus.plug(device)
+        except BaseException:
+            device.unparent()
+            release_backends(device)
+            raise
         return device
+
+    def unplug_device(self, device: Device) -> None:
+        """Take out a device that `plug_device` put in, and all that is plugged into it."""
+        assert device.parent_bus is not None
+        device.parent_bus.unplug(device)
+        device.unparent()
+        release_backends(device)
 
     # -- running
 
@@ -245,13 +336,22 @@ class Machine(Object):
             ends = (blob.address, max(blob.address, blob.end - 1))
             if any(self.memory.lookup(Gpa(end)) is None for end in ends):
                 raise ConfigError(
-                    f"{blob.name}: {len(blob.data)} bytes at {blob.address:#x} do not fit into the machine's memory"
+                    f"{blob.name}: {len(blob.data)} bytes at {blob.address:#x} are beyond the "
+                    "machine's memory"
                 )
         self.start_cpus()
 
     def request_power(self, action: PowerAction, status: int) -> None:
         """A device's wish. Returns at once."""
         self.environment.on_power(Power(action, status))
+
+    @contextmanager
+    def address_spaces(self) -> Iterator[list[AddressSpace]]:
+        """All of them, for people to look at; each CPU has a name of its own for memory."""
+        cpus = [AddressSpace(self.memory_root, f"cpu-memory-{cpu.index}") for cpu in self.vcpus]
+        yield [self.memory, *cpus, self._io]
+        for space in cpus:
+            space.close()
 
     def serial(self, number: int) -> Any:
         """The character backend of a serial port, or None; the same one at every call."""
@@ -261,6 +361,40 @@ class Machine(Object):
         if number not in self._serials:
             self._serials[number] = self.resolve_backend("chardev", str(serials[number]))
         return self._serials[number]
+
+
+@runtime_checkable
+class Claimed(Protocol):
+    """A backend that a device has to itself."""
+
+    def release(self) -> None:
+        """Give it up."""
+
+
+def release_backends(device: Device) -> None:
+    """Let others have the backends of a device that is gone."""
+    for entry in device.properties().values():
+        value = entry.get(device)
+        if entry.kind and isinstance(value, Claimed):
+            value.release()
+
+
+def _host_memory() -> int:
+    """Bytes of the host's memory and swap space."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return sum(int(fields[name].split()[0]) for name in ("MemTotal", "SwapTotal")) * KiB
+    except (OSError, KeyError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _check_global(default: GlobalConfig) -> None:
+    found = find_type(default.driver)
+    if found is None:
+        raise ConfigError(f"-global: there is no driver '{default.driver}'")
+    if default.property not in found.properties():
+        raise ConfigError(f"-global: Property '{default.driver}.{default.property}' not found")
 
 
 def machine_types(isa: str) -> dict[str, type[Machine]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ratite.core.errors import InternalError
 
@@ -34,7 +35,7 @@ class MemMap:
     def __init__(self, **spans: Span) -> None:
         self._spans = spans
         ordered = sorted(spans.items(), key=lambda item: item[1].base)
-        for (name, span), (other, following) in zip(ordered, ordered[1:], strict=False):
+        for (name, span), (other, following) in pairwise(ordered):
             if span.size is None or span.base + span.size > following.base:
                 if span.size is not None or following.base < span.base:
                     raise InternalError(f"memory map: {name} overlaps {other}")

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ratite.core.clock import Clock
-from ratite.core.errors import ConfigError
-from ratite.core.size import GiB, MiB
+from ratite.core.errors import ConfigError, blaming
+from ratite.core.size import GiB, MiB, format_size
 from ratite.cpu.riscv import MODELS, RiscvCpu, RiscvVcpu
 from ratite.devices.misc.fw_cfg import FwCfgMem
 from ratite.isa.riscv import Hart
@@ -16,10 +15,11 @@ from ratite.isa.riscv.state import SUPERVISOR, TIMEBASE_HZ
 from ratite.machines.boot import Blob, Loaded, check_cpio, load_firmware, load_kernel, read_file
 from ratite.machines.config import DeviceConfig, DriveConfig, FwCfgConfig, MachineConfig
 from ratite.machines.fdt import Fdt, Node, patched
+from ratite.machines.hart_array import HartArray
 from ratite.machines.machine import Machine
 from ratite.machines.riscv_sbi import Sbi
 from ratite.native import u64
-from ratite.qom import Container, keyword_arguments
+from ratite.qom import keyword_arguments
 
 KERNEL_ALIGN = 2 * MiB
 FDT_LIMIT = 3 * GiB
@@ -52,13 +52,15 @@ class RiscvMachine(Machine):
         model_type = MODELS.get(name)
         if model_type is None:
             raise ConfigError(f"-cpu: unable to find CPU model '{name}'; `-cpu help` lists them")
-        soc = Container()
-        self.add_child("soc0", soc)
+        soc = HartArray(num_harts=config.smp.cpus, cpu_type=model_type.type_name)
+        self.add("soc0", soc, named=True)
         for index in range(config.smp.cpus):
-            model = model_type(
-                **keyword_arguments(model_type, dict(config.cpu.properties), self.resolve_backend)
-            )
-            model.enabled()
+            properties = dict(config.cpu.properties)
+            with blaming(f"-cpu {name}"):
+                model = model_type(
+                    **keyword_arguments(model_type, properties, self.resolve_backend)
+                )
+                model.enabled()
             soc.add_child("harts[*]", model)
             hart = Hart.allocate()
             executor = self.engine.attach(hart)
@@ -76,10 +78,6 @@ class RiscvMachine(Machine):
         """The machine timer was set: `time` follows it."""
         for hart in self.harts:
             hart.state.time_offset = u64(ticks)
-
-    def guest_wall_clock(self) -> Clock:
-        """The clock of the guest's real-time clock."""
-        return self.wall_clock
 
     def add_drive_device(self, driver: str, drive: DriveConfig) -> None:
         """A device for a drive that names no device itself."""
@@ -188,11 +186,8 @@ class RiscvMachine(Machine):
     def _firmware(self, dram: int) -> Loaded | None:
         """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI."""
         bios = self.config.boot.bios or self.default_firmware()
-        if (
-            bios == "none"
-            or (bios == "default"
-            and self.flash_boot is not None
-            and not self.config.boot.kernel)
+        if bios == "none" or (
+            bios == "default" and self.flash_boot is not None and not self.config.boot.kernel
         ):
             return None
         if bios in ("default", "builtin"):
@@ -242,8 +237,8 @@ class RiscvMachine(Machine):
         if loaded.end > dram + size and loaded.start >= dram:
             need = -(-(loaded.end - dram) // MiB)
             raise ConfigError(
-                f"{option}: {path} ends at {loaded.end:#x}, beyond the {size // MiB} MiB of guest RAM; "
-                f"use -m {need}M or more"
+                f"{option}: {path} ends at {loaded.end:#x}, beyond the {format_size(size)} of "
+                f"guest RAM; use -m {need}M or more"
             )
 
     def _load_initrd(
@@ -259,8 +254,8 @@ class RiscvMachine(Machine):
             start = (dram + size - 2 * MiB - len(data)) & -4096
             if start < (kernel.end if kernel else dram):
                 raise ConfigError(
-                    f"-initrd: {path} ({len(data) // MiB} MiB) does not fit into {size // MiB} MiB of guest "
-                    "RAM beside the kernel; use a larger -m"
+                    f"-initrd: {path} ({len(data) / MiB:.1f} MiB) does not fit into "
+                    f"{format_size(size)} of guest RAM beside the kernel; use a larger -m"
                 )
         self.blobs.append(Blob("initrd", start, data))
         return start, start + len(data)
@@ -274,7 +269,7 @@ class RiscvMachine(Machine):
                 if name in ("bootargs", "linux,initrd-start", "linux,initrd-end")
                 and value is not None
             }
-            self.fdt_blob = patched(read_file(boot.dtb, "-dtb"), chosen)
+            self.fdt_blob = patched(read_file(boot.dtb, "-dtb"), chosen, boot.dtb)
         else:
             self.fdt_blob = fdt.flatten()
         top = min(dram + size, FDT_LIMIT)

@@ -223,13 +223,16 @@ class Sbi:
             self._request_power(PowerAction.SHUTDOWN, int(reason != 0))
         else:
             self._request_power(PowerAction.RESET, 0)
+        self._stop(hart)  # the call does not return
         return SUCCESS, 0
 
     def _dbcn(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
         size, address = arguments[0], arguments[1] | arguments[2] << 64
         match function:
             case 0:
-                data, result = self.memory.read_bytes(Gpa(address & u64.MASK), min(size, CONSOLE_CHUNK))
+                data, result = self.memory.read_bytes(
+                    Gpa(address & u64.MASK), min(size, CONSOLE_CHUNK)
+                )
                 if address >> 64 or result is not MemTxResult.OK:
                     return INVALID_PARAM, 0
                 return SUCCESS, self._console_write(data)

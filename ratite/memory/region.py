@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from ratite.memory.address import BusError, MemTxResult
 from ratite.memory.ram import RAMBlock
-from ratite.qom import Object, PropertyInfo
+from ratite.qom import Object, Property, PropertyInfo
 
 if TYPE_CHECKING:
     from ratite.memory.flatview import FlatView
@@ -282,6 +282,11 @@ class MemoryRegion(Object):
             space.refresh()
 
     # -- QOM
+
+    @classmethod
+    def properties(cls) -> Mapping[str, Property]:
+        """None that a user could set: the machine decides what a region is."""
+        return {}
 
     def list_properties(self) -> list[PropertyInfo]:
         """What `qom-list` answers."""

@@ -34,6 +34,10 @@ class NamedFds:
             os.close(old)
         self._fds[name] = fd
 
+    def discard(self, name: str) -> None:
+        """Close a descriptor. Raises `QmpError`."""
+        os.close(self.take(name))
+
     def take(self, name: str) -> int:
         """Give a descriptor away. Raises `QmpError`."""
         if name not in self._fds:
@@ -76,6 +80,7 @@ class FdSets:
         if set_id is None:
             set_id = next(n for n in range(len(self.sets) + 1) if n not in self.sets)
         if set_id < 0:
+            os.close(fd)
             raise QmpError("Parameter 'fdset-id' expects a non-negative value")
         found = self.sets.setdefault(set_id, FdSet(set_id))
         found.members.append(SetMember(fd, opaque))

@@ -18,10 +18,11 @@ MAX_NESTING = 256
 
 _SPACE = re.compile(rb"[ \t\r\n\x00-\x1f]*")
 _OUTSIDE = re.compile(rb"[^\"'{}\[\]]*")
-_WORD = re.compile(rb"[^\"'{}\[\] \t\r\n,:]+|[,:]")
-_IN_DOUBLE = re.compile(rb"(?:[^\"\\]|\\.)*", re.DOTALL)
-_IN_SINGLE = re.compile(rb"(?:[^'\\]|\\.)*", re.DOTALL)
-_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'', re.DOTALL)
+_WORD = re.compile(rb"[^\"'{}\[\] \t\r\n,:]{1,256}|[,:]")
+# Possessive, so that a long string takes no memory for ways back.
+_IN_DOUBLE = re.compile(rb"(?:[^\"\\]++|\\.)*+", re.DOTALL)
+_IN_SINGLE = re.compile(rb"(?:[^'\\]++|\\.)*+", re.DOTALL)
+_STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"|\'(?:[^\'\\]++|\\.)*+\'', re.DOTALL)
 _LINE_END = re.compile(rb"[\r\n]")
 
 
@@ -91,7 +92,7 @@ class JsonStream:
         return True
 
     def _find_end(self) -> int | None:
-        """Where the first value ends; -1 if it is nested too deeply, None if it is not all there."""
+        """Where the first value ends; -1 if it is nested too deeply, None if it is incomplete."""
         buffer, at = self._buffer, self._scan
         if at == 0:
             match = _SPACE.match(buffer)
@@ -105,7 +106,7 @@ class JsonStream:
             elif not self._braces and not self._brackets and buffer[at] not in b"\"'{}[]":
                 word = _WORD.match(buffer, at)
                 assert word is not None
-                if word.end() == len(buffer) and buffer[at] not in b",:":
+                if word.end() == len(buffer) < 256 and buffer[at] not in b",:":
                     break  # there may be more of it
                 return word.end()
             else:

@@ -15,7 +15,7 @@ import functools
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -94,33 +94,33 @@ ANY = Builtin("any", "value", "any value", (object,))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnumType(Type):
-    """A choice of words."""
+    """A choice of words, with the Python value of each."""
 
-    cls: type[enum.Enum]
+    name: str
+    values: Mapping[str, Any]
 
     @property
     def words(self) -> tuple[str, ...]:
         """All of them."""
-        return tuple(str(member.value) for member in self.cls)
+        return tuple(self.values)
 
     def parse(self, value: object, where: str) -> Any:
-        """The member of a word."""
+        """The Python value of a word."""
         if not isinstance(value, str):
             raise wrong_type(where, "string")
-        try:
-            return self.cls(value)
-        except ValueError:
+        if value not in self.values:
             name = where.rpartition(".")[2]
-            raise QmpError(f"Parameter '{name}' does not accept value '{value}'") from None
+            raise QmpError(f"Parameter '{name}' does not accept value '{value}'")
+        return self.values[value]
 
     def dump(self, value: Any) -> object:
         """The word."""
-        return value.value
+        return value.value if isinstance(value, enum.Enum) else value
 
     @property
     def title(self) -> str:
         """The enum's name."""
-        return self.cls.__name__
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -241,7 +241,7 @@ class UnionType(Type):
         place = f"{where}.{self.tag}"
         if self.tag not in value:
             raise missing(place)
-        word = self.words.parse(value[self.tag], place).value
+        word = self.words.parse(value[self.tag], place)
         rest = {key: item for key, item in value.items() if key != self.tag}
         case = self.cases[word]
         if not self.nested:
@@ -272,7 +272,6 @@ class UnionType(Type):
 
 
 _PLAIN: dict[object, Type] = {str: STR, int: INT, float: NUMBER, bool: BOOL, Any: ANY, object: ANY}
-_NAMESPACE = enum.Enum
 
 
 def wire_name(name: str) -> str:
@@ -293,7 +292,7 @@ def type_of(annotation: Any) -> Type:
     if origin in (list, tuple, Sequence):
         return ArrayType(type_of(typing.get_args(base)[0]))
     if isinstance(base, type) and issubclass(base, enum.Enum):
-        return EnumType(base)
+        return EnumType(base.__name__, {str(entry.value): entry for entry in base})
     if isinstance(base, type) and dataclasses.is_dataclass(base):
         return object_type(base)
     raise TypeError(f"the monitor has no type for {annotation!r}")
@@ -353,8 +352,6 @@ def _union(base: Any, tagged: Tagged) -> UnionType:
     return UnionType(name, tagged.tag, tagged.nested, words, cases)
 
 
-def word_type(name: str, words: typing.Iterable[str]) -> EnumType:
+def word_type(name: str, words: Iterable[str]) -> EnumType:
     """A choice of words that no Python enum lists."""
-    made = _NAMESPACE(name, {f"W{n}": word for n, word in enumerate(words)})  # type: ignore[misc]
-    assert issubclass(made, enum.Enum)
-    return EnumType(made)
+    return EnumType(name, {word: word for word in words})

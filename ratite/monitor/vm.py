@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ratite.block import Drive
 from ratite.chardev import Chardev, Loop
 from ratite.core.log import Log
 from ratite.cpu.vcpu import Runner
-from ratite.machines.config import ChardevConfig, MachineConfig
+from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
 from ratite.machines.machine import Machine
 from ratite.qom import Object
 
 if TYPE_CHECKING:
     from ratite.monitor.hub import MonitorHub
+
+
+@dataclass(frozen=True, slots=True)
+class OptionInfo:
+    """One option of the command line, with the keys of its value, and what type each has: string,
+    boolean, number or size.
+    """
+
+    name: str
+    keys: tuple[tuple[str, str], ...]
 
 
 class Backends(Protocol):
@@ -94,6 +105,15 @@ class Vm(Protocol):
 
     def remove_chardev(self, id: str) -> None:
         """Close a character backend that nobody uses."""
+
+    def add_object(self, wanted: ObjectConfig) -> None:
+        """Make a user's object."""
+
+    def remove_object(self, id: str) -> None:
+        """Forget a user's object."""
+
+    def command_line_options(self) -> Iterable[OptionInfo]:
+        """What the command line takes."""
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from ratite.core.errors import ConfigError
-from ratite.core.size import parse_size
+from ratite.core.size import format_size, parse_size
 
 
 class PropertyError(ConfigError):
@@ -159,7 +159,9 @@ class Property:
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int):
-            if self.form is Form.SIZE or self.minimum == 0:
+            if self.form is Form.SIZE:
+                return f"{value} ({format_size(value)})"
+            if self.minimum == 0:
                 return f"{value} ({value:#x})"
             return str(value)
         return json.dumps(value, ensure_ascii=False)
@@ -239,11 +241,12 @@ def declared_properties(cls: type) -> Mapping[str, Property]:
     function = cls.__init__  # type: ignore[misc]
     if function is object.__init__:
         return {}
-    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    declared = [entry for entry in parameters if entry.kind is inspect.Parameter.KEYWORD_ONLY]
+    # Without properties the annotations need not be importable at run time.
+    hints = typing.get_type_hints(function, include_extras=True) if declared else {}
     found: dict[str, Property] = {}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
+    for parameter in declared:
         default = Required.REQUIRED if parameter.default is parameter.empty else parameter.default
         hint = hints[parameter.name]
         if isinstance(hint, type) and issubclass(hint, PropertyGroup):

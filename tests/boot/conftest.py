@@ -72,7 +72,12 @@ def build_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
             pytest.skip(f"no {CROSS}")
         output = tmp_path_factory.mktemp("program") / f"{Path(source).stem}.elf"
         bare = ["-march=rv64gc", "-mabi=lp64d", "-mcmodel=medany", "-nostdlib", "-static"]
-        command: list[Any] = [compiler, *bare, "-Wl,-Ttext=0x80000000,--build-id=none", *flags]
+        command: list[Any] = [
+            compiler,
+            *bare,
+            "-Wl,-N,-Ttext=0x80000000,--build-id=none,--no-warn-rwx-segments",
+            *flags,
+        ]
         subprocess.run([*command, "-o", output, HERE / "programs" / source], check=True)
         return output
 

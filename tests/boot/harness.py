@@ -19,7 +19,11 @@ PROMPT = "~ # "
 
 def program(name: str) -> list[str]:
     """The command that starts `ratite` ("main") or `ratite-system-riscv64` ("system")."""
-    return [sys.executable, "-c", f"import sys; from ratite.cli.{name} import main; sys.exit(main())"]
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; from ratite.cli.{name} import main; sys.exit(main())",
+    ]
 
 
 def make_vm(*words: object) -> ratite.Vm:

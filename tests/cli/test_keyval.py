@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratite.cli.keyval import Settings, parse_json, parse_keyval, split_items
+from ratite.cli.keyval import Settings, parse_json
 from ratite.core import ConfigError
+from ratite.core.keyval import parse_keyval, split_items
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,8 @@ def assemble(line: str) -> bytes:
         return number(parts[0]).to_bytes(2, "little")
     if name.startswith(".word"):
         return number(parts[0]).to_bytes(4, "little")
+    if name == "fence" and not parts:
+        return (0x0FF0_000F).to_bytes(4, "little")
     name, fields = _ordering(name)
     if name == "csrrs" and REGISTERS.get(parts[2]) == 0:
         name = "csrr"
@@ -159,7 +161,7 @@ def _fields(name: str, parts: Sequence[str]) -> dict[str, int]:
         order = [field for field in order if field not in ("rs1", "imm")]
         parts = parts[:-1]
     if "rm" in order and len(parts) == len(order) - 1:
-        fields["rm"] = 7
+        fields["rm"] = 0 if name in ("fcvt.d.s", "fcvt.d.w", "fcvt.d.wu") else 7
     if name in ("lui", "auipc"):
         return {"rd": _operand("rd", parts[0]), "imm": number(parts[1]) << 12}
     for field, part in zip(order, parts, strict=False):

@@ -18,6 +18,7 @@ from ratite.cpu.exits import Exit
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.isa.riscv import Hart, target
 from ratite.isa.riscv.fpu import fs_state
+from ratite.isa.riscv.pmp import ADDRESS_MASK, MODE_SHIFT, NAPOT, pmp_update
 from ratite.isa.riscv.state import (
     ADUE,
     EXTENSION_BIT,
@@ -27,9 +28,9 @@ from ratite.isa.riscv.state import (
     PBMTE,
     STCE,
 )
-from ratite.isa.state import CpuState
+from ratite.isa.state import EXECUTE, READ, WRITE, CpuState
 from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
-from ratite.native import Array, Field, i64, u32, u64
+from ratite.native import Array, Field, i64, u8, u32, u64
 
 EXECUTORS = ("reference", "tier0")
 
@@ -118,10 +119,14 @@ class Executor:
         hart.pc = u64(CODE)
         hart.time_stopped = i64(1000)
         hart.icount_shift = i64(-1)
+        hart.pmpaddr[0] = u64(ADDRESS_MASK)
+        hart.pmpcfg[0] = u8(NAPOT << MODE_SHIFT | READ | WRITE | EXECUTE)
+        pmp_update(hart)
         hart.set_mode()
 
     def reset(self) -> None:
-        """Registers as at power-on with FP and every extension on, in machine mode; RAM of zeros but the handler."""
+        """Registers as at power-on with FP and every extension on, in machine mode, PMP open to all; RAM of zeros but
+        the handler."""
         ctypes.memmove(self.hart.address, self._at_reset, Hart.SIZE)
         ctypes.memset(self.ram.host, 0, RAM_SIZE)
         self.ram_list.mark_written(self.ram.offset, RAM_SIZE)
@@ -221,7 +226,7 @@ class Executor:
 
 
 def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
-    machine = JitMachine("riscv", ram, space, buffer_size=32 << 20)
+    machine = JitMachine("riscv", ram, space, buffer_size=32 << 20, tier=0)
     return machine.attach(hart)
 
 

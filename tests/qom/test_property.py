@@ -186,7 +186,7 @@ def test_values_are_shown_as_info_qtree_shows_them() -> None:
     shown = {p.name: p.to_text(p.get(card)) for p in Card.properties().values()}
     assert shown["num-queues"] == "96 (0x60)"
     assert shown["delta"] == "-1"
-    assert shown["memory"] == "4096 (0x1000)"
+    assert shown["memory"] == "4096 (4 KiB)"
     assert shown["enabled"] == "true"
     assert shown["serial"] == '"x"'
     assert shown["rerror"] == '"stop"'

@@ -79,6 +79,11 @@ class AclintMtimer(Device):
         ticks = self.clock.now_ns() * self.timebase_freq // _SECOND_NS
         return (ticks + self.offset) & _MASK64
 
+    @property
+    def outputs(self) -> int:
+        """One for each hart."""
+        return self.num_harts
+
     def realize(self) -> None:
         """Check the properties against the machine."""
         _check_harts(self.type_name, self.harts, self.num_harts)
@@ -201,6 +206,11 @@ class AclintSwi(Device):
         self.num_harts = num_harts
         self.sswi = sswi
         super().__init__()
+
+    @property
+    def outputs(self) -> int:
+        """One for each hart."""
+        return self.num_harts
 
     def realize(self) -> None:
         """Check the properties against the machine."""

@@ -13,7 +13,7 @@ from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.intc.hart import HartIrq, HartPins
 from ratite.devices.register import State
-from ratite.devices.wire import Pin
+from ratite.devices.wire import Input
 from ratite.memory import AccessSizes
 from ratite.qom import UInt32
 
@@ -73,9 +73,20 @@ class SifivePlic(Device):
         self.contexts = [
             (hart, mode) for hart, modes in enumerate(hart_config.split(",")) for mode in modes
         ]
+        self._inputs: dict[int, Input] = {}
         self._outputs: list[bool | None] = [None] * len(self.contexts)
         self._sources_mask = (1 << num_sources) - 2
         super().__init__()
+
+    @property
+    def inputs(self) -> int:
+        """One for each source, and source 0, which there is not."""
+        return self.num_sources
+
+    @property
+    def outputs(self) -> int:
+        """One for each context."""
+        return len(self.contexts)
 
     def realize(self) -> None:
         """Check the properties against the machine and each other."""
@@ -92,14 +103,19 @@ class SifivePlic(Device):
             raise ConfigError(f"{name}: aperture-size is too small for the contexts")
         super().realize()
 
-    def input(self, source: int) -> Pin:
+    @property
+    def input_numbers(self) -> range:
+        """The sources."""
+        return range(1, self.num_sources)
+
+    def input(self, source: int) -> Input:
         """The pin of a source, 1 to `num_sources` - 1."""
         if not 1 <= source < self.num_sources:
             raise ConfigError(
                 f"{self.type_name}: there is no source {source},"
                 f" only 1 to {self.num_sources - 1} (num-sources)"
             )
-        return partial(self._set_level, source)
+        return self._inputs.setdefault(source, Input(source, self._set_level))
 
     def update_wires(self) -> None:
         """Drive every context's output to what the state says."""

@@ -18,6 +18,7 @@ from typing import Annotated
 
 from ratite.core.errors import ConfigError
 from ratite.devices.block.backend import BlockBackend
+from ratite.devices.notice import IoFailed
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
 from ratite.qom import Backend, Doc, Named, PropertyGroup, Size, UInt16, UInt32
@@ -278,7 +279,7 @@ class VirtioBlk(VirtioDevice):
         elif kind == T_OUT:
             self._write(queue, element, sector)
         elif kind == T_FLUSH:
-            self._disk.flush(partial(self._finish, queue, element, self.block.werror))
+            self._disk.flush(partial(self._finish, queue, element, True))
         elif kind == T_GET_ID:
             self._get_id(queue, element)
         elif kind in (T_DISCARD, T_WRITE_ZEROES):
@@ -302,7 +303,7 @@ class VirtioBlk(VirtioDevice):
             buffers = buffers[:-1]
         else:
             buffers = [*buffers[:-1], buffers[-1][:-1]]
-        done = partial(self._finish, queue, element, self.block.rerror)
+        done = partial(self._finish, queue, element, False)
         self._disk.readv(sector * SECTOR, buffers, done)
 
     def _write(self, queue: VirtQueue, element: Element, sector: int) -> None:
@@ -310,7 +311,7 @@ class VirtioBlk(VirtioDevice):
         if self._disk.read_only or not self._in_range(sector, size):
             self._answer(queue, element, S_IOERR)
             return
-        done = partial(self._finish, queue, element, self.block.werror)
+        done = partial(self._finish, queue, element, True)
         self._disk.writev(sector * SECTOR, _after_header(element.readable), done)
 
     def _get_id(self, queue: VirtQueue, element: Element) -> None:
@@ -334,16 +335,20 @@ class VirtioBlk(VirtioDevice):
         if self._disk.read_only or sectors > limit or not self._in_range(sector, size):
             self._answer(queue, element, S_IOERR)
             return
-        done = partial(self._finish, queue, element, self.block.werror)
+        done = partial(self._finish, queue, element, True)
         if kind == T_DISCARD:
             self._disk.discard(sector * SECTOR, size, done)
         else:
             unmap = bool(flags & WRITE_ZEROES_UNMAP)
             self._disk.write_zeroes(sector * SECTOR, size, unmap, done)
 
-    def _finish(self, queue: VirtQueue, element: Element, policy: ErrorPolicy, code: int) -> None:
+    def _finish(self, queue: VirtQueue, element: Element, is_write: bool, code: int) -> None:
         """Answer a request that the drive has done. Runs: per request."""
-        failed = code and policy is not ErrorPolicy.IGNORE
+        failed = False
+        if code:
+            policy = self.block.werror if is_write else self.block.rerror
+            failed = policy is not ErrorPolicy.IGNORE
+            self.notify(IoFailed(self._disk.id, is_write, code, failed))
         self._answer(queue, element, S_IOERR if failed else S_OK)
 
     def _answer(self, queue: VirtQueue, element: Element, status: int) -> None:

@@ -19,6 +19,7 @@ from ratite.core.errors import ConfigError
 from ratite.devices.bus import Bus
 from ratite.devices.char.backend import CharBackend
 from ratite.devices.device import Device
+from ratite.devices.notice import PortChanged
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
@@ -44,6 +45,7 @@ class VirtioSerialBus(Bus):
     """Joins a virtio console device and its ports."""
 
     type_name = "virtio-serial-bus"
+    hotpluggable = True
 
 
 class VirtioSerialPort(Device):
@@ -150,6 +152,8 @@ class VirtioSerialPort(Device):
             self.chardev.set_guest_open(is_open)
             if is_open:
                 self.chardev.accept_input()
+        if self.id:
+            self.notify(PortChanged(self.id, is_open))
 
     def send(self) -> None:
         """Pass on what the guest has written, as far as the backend takes it."""

@@ -92,11 +92,11 @@ class VirtioMmio(Device):
         clock: Clock,
         number: int,
         *,
-        force_legacy: Annotated[bool, Doc("legacy registers, version 1")] = True,
-        ioeventfd: Annotated[bool, Doc("accepted, without effect")] = True,
         format_transport_address: Annotated[
             bool, Named("format_transport_address"), Doc("accepted, without effect")
         ] = True,
+        force_legacy: Annotated[bool, Doc("legacy registers, version 1")] = True,
+        ioeventfd: Annotated[bool, Doc("accepted, without effect")] = True,
     ) -> None:
         self.memory = memory
         self.clock = clock

@@ -200,12 +200,9 @@ def write_satp(hart: Hart, value: u64) -> None:
     mode = value >> 60
     legal = (
         mode == BARE
-        or (mode == SV39
-        and hart.has("sv39"))
-        or (mode == SV48
-        and hart.has("sv48"))
-        or (mode == SV57
-        and hart.has("sv57"))
+        or (mode == SV39 and hart.has("sv39"))
+        or (mode == SV48 and hart.has("sv48"))
+        or (mode == SV57 and hart.has("sv57"))
     )
     if legal:
         if hart.satp != value:
@@ -413,6 +410,9 @@ def gate_extension(hart: Hart, extension: Const[str]) -> bool:
     return hart.has(extension)
 
 
+_OPEN = Bound(gate_open)
+
+
 @dataclass(frozen=True)
 class CsrEntry:
     """One control and status register."""
@@ -420,10 +420,10 @@ class CsrEntry:
     name: str
     read: Bound
     write: Bound
-    gate: Bound = Bound(gate_open)
+    gate: Bound = _OPEN
 
 
-def _field(name: str, mask: int = (1 << 64) - 1, gate: Bound = Bound(gate_open)) -> CsrEntry:
+def _field(name: str, mask: int = (1 << 64) - 1, gate: Bound = _OPEN) -> CsrEntry:
     return CsrEntry(
         name,
         Bound(read_field, {"name": name}),
@@ -432,11 +432,11 @@ def _field(name: str, mask: int = (1 << 64) - 1, gate: Bound = Bound(gate_open))
     )
 
 
-def _constant(name: str, value: int, gate: Bound = Bound(gate_open)) -> CsrEntry:
+def _constant(name: str, value: int, gate: Bound = _OPEN) -> CsrEntry:
     return CsrEntry(name, Bound(read_constant, {"value": value}), Bound(write_ignored), gate)
 
 
-def _counter(name: str, offset: str, bit: int, gate: Bound = Bound(gate_open)) -> CsrEntry:
+def _counter(name: str, offset: str, bit: int, gate: Bound = _OPEN) -> CsrEntry:
     constants = {"name": offset, "bit": bit}
     return CsrEntry(name, Bound(read_counter, constants), Bound(write_counter, constants), gate)
 

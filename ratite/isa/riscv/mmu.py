@@ -181,9 +181,7 @@ def _leaf(
             page_fault(hart, gva, access)
         place = PhysRange.at(find_range(hart, entry_address))
         writable = place.flags & RANGE_READONLY == 0
-        if not writable or not pmp_allows(
-            hart, entry_address, u64(8), u32(WRITE), u32(SUPERVISOR)
-        ):
+        if not writable or not pmp_allows(hart, entry_address, u64(8), u32(WRITE), u32(SUPERVISOR)):
             access_fault(hart, gva, access)
         if atomic_cas(host, pte, wanted) != pte:
             allowed = u32(RETRY)  # another hart changed the entry

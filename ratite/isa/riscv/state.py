@@ -13,7 +13,8 @@ from ratite.isa.state import CpuState
 from ratite.native import Array, Const, Field, Nested, i64, native, u8, u16, u32, u64
 
 ABI_NAMES = (
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
+    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 "
+    "s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
 ).split()
 FLOAT_NAMES = (
     "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 "
@@ -63,8 +64,8 @@ FIOM, CBIE, CBCFE, CBZE = 1 << 0, 3 << 4, 1 << 6, 1 << 7
 ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
 
 EXTENSIONS = (
-    "i m a f d c zicsr zifencei zicntr zihpm zba zbb zbc zbs zicond zicbom zicboz zicbop zihintpause zawrs "
-    "sstc svadu svade svinval svnapot svpbmt sv39 sv48 sv57 s u pmp"
+    "i m a f d c zicsr zifencei zicntr zihpm zba zbb zbc zbs zicond zicbom zicboz zicbop "
+    "zihintpause zawrs sstc svadu svade svinval svnapot svpbmt sv39 sv48 sv57 s u pmp"
 ).split()
 """Every optional part, in the order of the bits of `Hart.extensions`."""
 EXTENSION_BIT = {name: index for index, name in enumerate(EXTENSIONS)}

@@ -70,6 +70,15 @@ def test_a_legacy_device_offers_one_half(make_guest: Any) -> None:
     assert make_guest(VirtioRng(), legacy=True).offered() == 0x3900_0000
 
 
+def test_a_legacy_page_size_outlives_the_drivers_reset(make_guest: Any) -> None:
+    guest = make_guest(VirtioRng(), legacy=True)
+    guest.set(0x028, 4096)
+    guest.set(0x070, 0)
+    for register, value in ((0x030, 0), (0x038, 8), (0x03C, 4096), (0x040, 0x80001)):
+        guest.set(register, value)
+    assert guest.get(0x040) == 0x80001
+
+
 def test_features_may_be_switched_off(make_guest: Any) -> None:
     options = VirtioOptions(indirect_desc=False, event_idx=False, queue_reset=False)
     assert make_guest(VirtioRng(virtio=options)).offered() == 1 << 32

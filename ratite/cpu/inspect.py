@@ -1,0 +1,61 @@
+"""A vCPU as a person looks at it: registers and mappings as text, disassembly. The vCPU does not
+execute meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ratite.core.errors import ConfigError
+from ratite.cpu.riscv import RiscvVcpu
+from ratite.cpu.vcpu import Vcpu
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A run of mapped pages: sizes in bytes, `attributes` a letter or `-` per permission bit."""
+
+    gva: int
+    gpa: int
+    size: int
+    attributes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disassembled:
+    """One instruction: its bytes as a number of `size` bytes, and its text."""
+
+    encoding: int
+    size: int
+    mnemonic: str
+    operands: str
+
+
+class Inspector(Protocol):
+    """What the monitors show of a vCPU."""
+
+    def registers(self) -> str:
+        """All registers, as `info registers` shows them."""
+
+    def register(self, name: str) -> int | None:
+        """The value of the register that `$name` means; None if there is none."""
+
+    def disassemble(self, code: bytes) -> Disassembled | None:
+        """The instruction that begins with these bytes, or None if they are too few."""
+
+    def translate(self, gva: int) -> int | None:
+        """Guest-physical address; None if it is not mapped."""
+
+    def mappings(self) -> Iterator[Mapping] | None:
+        """The pages of the current page table, by address; None while it is not in use."""
+
+
+def inspector(vcpu: Vcpu) -> Inspector:
+    """The inspector for a vCPU's instruction set."""
+    from ratite.cpu.riscv_inspect import RiscvInspector
+
+    if isinstance(vcpu, RiscvVcpu):
+        return RiscvInspector(vcpu)
+    raise ConfigError(f"CPU {vcpu.index}: this kind of CPU cannot be shown")

@@ -1,0 +1,377 @@
+"""Boards, CPUs and memory, and what this machine has not.
+
+Source: QEMU's QMP reference, "Machines". Not modelled: hot-plugging of CPUs and memory; the
+commands about them answer as QEMU's do on a machine without.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any
+
+from ratite.cpu.riscv import MODELS, RiscvVcpu
+from ratite.machines.machine import machine_types
+from ratite.monitor.command import command
+from ratite.monitor.commands.control import Target
+from ratite.monitor.errors import DeviceNotActive, QmpError
+from ratite.monitor.types import STR, Member, ObjectType, word_type
+from ratite.monitor.vm import Vm
+from ratite.qom import Doc, keyword_arguments
+
+NO_BALLOON = "No balloon device has been activated"
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """One board."""
+
+    name: str
+    cpu_max: Annotated[int, Doc("most CPUs")]
+    hotpluggable_cpus: bool
+    numa_mem_supported: bool
+    deprecated: bool
+    is_default: bool | None = None
+    default_cpu_type: str | None = None
+    default_ram_id: str | None = None
+
+
+@command("query-machines")
+def query_machines(vm: Vm) -> list[MachineInfo]:
+    """The boards of this instruction set."""
+    found = []
+    for name, cls in machine_types(vm.machine.isa).items():
+        model = MODELS.get(getattr(cls, "default_cpu", ""))
+        found.append(
+            MachineInfo(
+                name,
+                cls.max_cpus,
+                hotpluggable_cpus=False,
+                numa_mem_supported=False,
+                deprecated=False,
+                is_default=True if name == "virt" else None,
+                default_cpu_type=model.type_name if model else None,
+                default_ram_id=cls.ram_id or None,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class CpuInstanceProperties:
+    """Where a CPU is in the topology."""
+
+    core_id: Annotated[int | None, Doc("number of the core")] = None
+
+
+@dataclass(frozen=True)
+class CpuInfoFast:
+    """One CPU."""
+
+    cpu_index: int
+    qom_path: Annotated[str, Doc("where it is in the composition tree")]
+    thread_id: Annotated[int, Doc("the host's number of the thread that runs it")]
+    target: Target
+    props: CpuInstanceProperties | None = None
+
+
+@command("query-cpus-fast")
+def query_cpus_fast(vm: Vm) -> list[CpuInfoFast]:
+    """The CPUs. The guest is not disturbed."""
+    return [
+        CpuInfoFast(
+            vcpu.index,
+            vcpu.model.path if isinstance(vcpu, RiscvVcpu) else "",
+            vm.runner.thread_id(vcpu.index),
+            Target(vm.machine.isa),
+            CpuInstanceProperties(vcpu.index),
+        )
+        for vcpu in vm.machine.vcpus
+    ]
+
+
+@dataclass(frozen=True)
+class CpuDefinitionInfo:
+    """One CPU model."""
+
+    name: str
+    typename: str
+    static: bool
+    deprecated: bool
+    migration_safe: bool | None = None
+
+
+@command("query-cpu-definitions")
+def query_cpu_definitions(vm: Vm) -> list[CpuDefinitionInfo]:
+    """The CPU models of this instruction set."""
+    return [
+        CpuDefinitionInfo(name, cls.type_name, static=False, deprecated=False)
+        for name, cls in MODELS.items()
+    ]
+
+
+@dataclass(frozen=True)
+class CpuModelInfo:
+    """A CPU model and its properties."""
+
+    name: str
+    props: Any | None = None
+
+
+class ExpansionType(Enum):
+    """Whether all properties are wanted, or only those of a model that never changes."""
+
+    STATIC = "static"
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class CpuModelExpansionInfo:
+    """Answer to `query-cpu-model-expansion`."""
+
+    model: CpuModelInfo
+
+
+@command("query-cpu-model-expansion")
+def query_cpu_model_expansion(
+    vm: Vm, type: ExpansionType, model: CpuModelInfo
+) -> CpuModelExpansionInfo:
+    """A CPU model with the value of each of its properties."""
+    if type is not ExpansionType.FULL:
+        raise QmpError("The requested expansion type is not supported")
+    cls = MODELS.get(model.name)
+    if cls is None:
+        raise QmpError(f"The CPU type '{model.name}' is not a known RISC-V CPU type")
+    if model.props is not None and not isinstance(model.props, dict):
+        raise QmpError("Invalid parameter type for 'model.props', expected: object")
+    made = cls(**keyword_arguments(cls, model.props or {}))
+    props = {name: entry.to_json(entry.get(made)) for name, entry in cls.properties().items()}
+    return CpuModelExpansionInfo(CpuModelInfo(model.name, props))
+
+
+@dataclass(frozen=True)
+class HotpluggableCpu:
+    """A CPU that is there or could be."""
+
+    type: str
+    vcpus_count: int
+    props: CpuInstanceProperties
+    qom_path: str | None = None
+
+
+@command("query-hotpluggable-cpus")
+def query_hotpluggable_cpus(vm: Vm) -> list[HotpluggableCpu]:
+    """The CPUs that could be plugged in. No board can do that yet, so that this fails."""
+    raise QmpError("The feature 'query-hotpluggable-cpus' is not enabled")
+
+
+@command("query-memory-devices")
+def query_memory_devices(vm: Vm) -> list[Any]:
+    """Memory that was plugged in: none."""
+    return []
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Bytes of guest memory."""
+
+    base_memory: Annotated[int, Doc("what the machine has from the start")]
+    plugged_memory: int | None = None
+
+
+@command("query-memory-size-summary")
+def query_memory_size_summary(vm: Vm) -> MemoryInfo:
+    """How much memory the guest has."""
+    return MemoryInfo(vm.machine.memory_size)
+
+
+class HostMemPolicy(Enum):
+    """Where the host takes memory from."""
+
+    DEFAULT = "default"
+    PREFERRED = "preferred"
+    BIND = "bind"
+    INTERLEAVE = "interleave"
+
+
+@dataclass(frozen=True)
+class Memdev:
+    """One memory backend."""
+
+    size: int
+    merge: bool
+    dump: bool
+    prealloc: bool
+    share: bool
+    host_nodes: list[int]
+    policy: HostMemPolicy
+    id: str | None = None
+    reserve: bool | None = None
+
+
+@command("query-memdev")
+def query_memdev(vm: Vm) -> list[Memdev]:
+    """The memory backends: guest RAM."""
+    name = vm.machine.ram_id
+    return [
+        Memdev(
+            block.size,
+            merge=False,
+            dump=True,
+            prealloc=False,
+            share=False,
+            host_nodes=[],
+            policy=HostMemPolicy.DEFAULT,
+            id=block.idstr,
+            reserve=False,
+        )
+        for block in vm.machine.ram.blocks
+        if block.idstr == name
+    ]
+
+
+@dataclass(frozen=True)
+class IothreadInfo:
+    """One I/O thread."""
+
+    id: str
+    thread_id: int
+
+
+@command("query-iothreads")
+def query_iothreads(vm: Vm) -> list[IothreadInfo]:
+    """The I/O threads: none."""
+    return []
+
+
+@command("balloon")
+def balloon(vm: Vm, value: Annotated[int, Doc("bytes that the guest is to have")]) -> None:
+    """Ask the guest to use less memory. There is no balloon device, so that this fails."""
+    raise DeviceNotActive(NO_BALLOON)
+
+
+@dataclass(frozen=True)
+class BalloonInfo:
+    """Answer to `query-balloon`."""
+
+    actual: int
+
+
+@command("query-balloon")
+def query_balloon(vm: Vm) -> BalloonInfo:
+    """How much memory the guest uses. There is no balloon device, so that this fails."""
+    raise DeviceNotActive(NO_BALLOON)
+
+
+# -- what no machine here has: clients ask nevertheless
+
+
+@command("query-tpm-models")
+def query_tpm_models() -> list[str]:
+    """Kinds of TPM devices: none."""
+    return []
+
+
+@command("query-tpm-types")
+def query_tpm_types() -> list[str]:
+    """Kinds of TPM backends: none."""
+    return []
+
+
+@command("query-pci")
+def query_pci() -> list[Any]:
+    """The PCI buses: none."""
+    return []
+
+
+@command("query-rx-filter")
+def query_rx_filter(name: str | None = None) -> list[Any]:
+    """What network cards filter: there are none."""
+    if name is not None:
+        raise QmpError(f"invalid net client name: {name}")
+    return []
+
+
+@dataclass(frozen=True)
+class VncInfo:
+    """Answer to `query-vnc`."""
+
+    enabled: bool
+
+
+@command("query-vnc")
+def query_vnc() -> VncInfo:
+    """The VNC server: there is none."""
+    return VncInfo(False)
+
+
+class StatsTarget(Enum):
+    """What statistics are about."""
+
+    VM = "vm"
+    VCPU = "vcpu"
+
+
+def _stats_variants(arguments: ObjectType) -> ObjectType:
+    vcpus = Member("vcpus", "vcpus", _strings(), True)
+    cases = (
+        ("vcpu", ObjectType("StatsVCPUFilter", (vcpus,))),
+        ("vm", ObjectType("StatsVMFilter", ())),
+    )
+    words = word_type("StatsTarget", ("vm", "vcpu"))
+    return ObjectType(arguments.name, arguments.members, tag="target", variants=cases, words=words)
+
+
+@functools.cache
+def _strings() -> Any:
+    from ratite.monitor.types import ArrayType
+
+    return ArrayType(STR)
+
+
+@command("query-stats", variants=_stats_variants)
+def query_stats(
+    target: StatsTarget, providers: list[Any] | None = None, vcpus: list[str] | None = None
+) -> list[Any]:
+    """Statistics of the accelerator: it has none."""
+    return []
+
+
+@command("query-stats-schemas")
+def query_stats_schemas(provider: str | None = None) -> list[Any]:
+    """What statistics there are: none."""
+    return []
+
+
+@dataclass(frozen=True)
+class CommandLineParameterInfo:
+    """One key of an option's value."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class CommandLineOptionInfo:
+    """One option."""
+
+    option: str
+    parameters: list[CommandLineParameterInfo]
+
+
+@command("query-command-line-options")
+def query_command_line_options(
+    vm: Vm, option: Annotated[str | None, Doc("only this one")] = None
+) -> list[CommandLineOptionInfo]:
+    """The options of the command line that take keys and values."""
+    found = [
+        CommandLineOptionInfo(
+            info.name, [CommandLineParameterInfo(name, kind) for name, kind in info.keys]
+        )
+        for info in vm.command_line_options()
+        if option in (None, info.name)
+    ]
+    if option is not None and not found:
+        raise QmpError(f"invalid option name: {option}")
+    return found

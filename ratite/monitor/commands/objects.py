@@ -1,0 +1,226 @@
+"""The composition tree: types, objects, properties.
+
+Source: QEMU's QMP reference, "QEMU Object Model (QOM)". Types are looked at, never instantiated,
+to answer questions about them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ratite.devices import Device
+from ratite.machines.config import ObjectConfig
+from ratite.monitor.command import Rest, command
+from ratite.monitor.errors import DeviceNotFound, QmpError, missing, unexpected
+from ratite.monitor.types import (
+    BOOL,
+    INT,
+    STR,
+    Member,
+    ObjectType,
+    Type,
+    word_type,
+)
+from ratite.monitor.vm import Vm
+from ratite.qom import Doc, Object, Property, find_type, registry
+from ratite.qom.property import Form, Required
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
+_FORMS: dict[Form, Type] = {Form.BOOL: BOOL, Form.INT: INT, Form.SIZE: INT}
+
+
+def find_object(vm: Vm, path: str) -> Object:
+    """The object at a path, absolute or the unique tail of one. Raises `DeviceNotFound`,
+    `QmpError`.
+    """
+    found = vm.root.resolve(path)
+    if found is None:
+        raise DeviceNotFound(f"Device '{path}' not found")
+    return found
+
+
+@dataclass(frozen=True)
+class ObjectPropertyInfo:
+    """A property of an object or type."""
+
+    name: str
+    type: Annotated[str, Doc("its type; `child<T>` and `link<T>` lead to objects")]
+    description: str | None = None
+    default_value: Any | None = None
+
+
+@command("qom-list")
+def qom_list(
+    vm: Vm, path: Annotated[str, Doc("absolute, or the tail of one path only")]
+) -> list[ObjectPropertyInfo]:
+    """The properties and children of an object."""
+    return [
+        ObjectPropertyInfo(info.name, info.type_name)
+        for info in find_object(vm, path).list_properties()
+    ]
+
+
+@command("qom-get")
+def qom_get(vm: Vm, path: str, property: str) -> Any:
+    """The value of a property. That of a child or link is a path."""
+    return find_object(vm, path).get_property(property)
+
+
+@command("qom-set")
+def qom_set(vm: Vm, path: str, property: str, value: Any) -> None:
+    """Set a property."""
+    find_object(vm, path).set_property(property, value, vm.backends.resolve)
+
+
+@dataclass(frozen=True)
+class ObjectTypeInfo:
+    """A type of objects."""
+
+    name: str
+    abstract: Annotated[bool | None, Doc("true if it has no instances")] = None
+    parent: Annotated[str | None, Doc("the type that it refines")] = None
+
+
+def is_abstract(cls: type[Object]) -> bool:
+    """Whether a type has no instances of its own."""
+    return bool(getattr(cls, "__abstractmethods__", None)) or cls.type_name in ("object", "bus")
+
+
+def parent_name(cls: type[Object]) -> str:
+    """The name of the nearest type that a type refines."""
+    for above in cls.__mro__[1:]:
+        if above is Device:
+            return "device"
+        if "type_name" in above.__dict__:
+            return str(above.__dict__["type_name"])
+    return "object"
+
+
+@command("qom-list-types")
+def qom_list_types(
+    vm: Vm,
+    implements: Annotated[str | None, Doc("only types that are of this one")] = None,
+    abstract: Annotated[bool, Doc("with those that have no instances")] = False,
+) -> list[ObjectTypeInfo]:
+    """All types."""
+    found = []
+    for cls in registry.all():
+        if implements is not None and not _is_of(cls, implements):
+            continue
+        hidden = is_abstract(cls)
+        if abstract or not hidden:
+            found.append(ObjectTypeInfo(cls.type_name, hidden or None, parent_name(cls)))
+    return found
+
+
+def _is_of(cls: type[Object], name: str) -> bool:
+    if name == "object" or (name == "device" and issubclass(cls, Device)):
+        return True
+    return any(above.__dict__.get("type_name") == name for above in cls.__mro__)
+
+
+def _describe(entry: Property) -> ObjectPropertyInfo:
+    default = None
+    if entry.default is not Required.REQUIRED and entry.default is not None:
+        shown = entry.to_json(entry.default)
+        default = shown if shown != "" else None
+    return ObjectPropertyInfo(entry.name, entry.type_name, entry.description or None, default)
+
+
+@command("device-list-properties")
+def device_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
+    """The properties that a type of device has when it is made."""
+    cls = find_type(typename)
+    if cls is None:
+        raise DeviceNotFound(f"Device '{typename}' not found")
+    if not issubclass(cls, Device) or is_abstract(cls):
+        raise QmpError("Parameter 'typename' expects a non-abstract device type")
+    return [_describe(entry) for entry in cls.properties().values()]
+
+
+@command("qom-list-properties")
+def qom_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
+    """The properties of a type of object."""
+    cls = find_type(typename)
+    if cls is None:
+        raise DeviceNotFound(f"Class '{typename}' not found")
+    common = [ObjectPropertyInfo("type", "string")]
+    if issubclass(cls, Device):
+        common.append(ObjectPropertyInfo("parent_bus", "link<bus>"))
+        flags = ("realized", "hotplugged", "hotpluggable")
+        common += [ObjectPropertyInfo(name, "bool") for name in flags]
+    return common + [
+        ObjectPropertyInfo(entry.name, entry.type_name, entry.description or None)
+        for entry in cls.properties().values()
+    ]
+
+
+# -- user-created objects
+
+
+def creatable_objects() -> dict[str, type[Object]]:
+    """Types that `object-add` makes: those that are completed once their properties are set."""
+    return {cls.type_name: cls for cls in registry.all() if _is_creatable(cls)}
+
+
+def _is_creatable(cls: type[Object]) -> bool:
+    return not issubclass(cls, Device) and callable(getattr(cls, "complete", None))
+
+
+def property_members(cls: type[Object]) -> ObjectType:
+    """The properties of a type as members of an object."""
+    members = []
+    for entry in cls.properties().values():
+        if entry.form is Form.ENUM:
+            type_: Type = word_type(entry.type_name, (word for word, _ in entry.choices))
+        else:
+            type_ = _FORMS.get(entry.form, STR)
+        optional = entry.default is not Required.REQUIRED
+        members.append(Member(entry.name, entry.attribute, type_, optional, doc=entry.description))
+    return ObjectType(cls.type_name, tuple(members), cls)
+
+
+def _object_variants(arguments: ObjectType) -> ObjectType:
+    classes = creatable_objects()
+    words = word_type("ObjectType", classes)
+    variants = tuple((name, property_members(cls)) for name, cls in classes.items())
+    return ObjectType(
+        arguments.name, arguments.members, tag="qom-type", variants=variants, words=words
+    )
+
+
+@command("object-add", variants=_object_variants)
+def object_add(
+    vm: Vm,
+    qom_type: Annotated[str, Doc("its type")],
+    id: Annotated[str, Doc("its name below /objects")],
+    properties: Rest,
+) -> None:
+    """Make an object, with properties as its type has them."""
+    cls = find_type(qom_type)
+    if cls is None or not _is_creatable(cls):
+        raise QmpError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
+    known = cls.properties()
+    for name in properties:
+        if name not in known:
+            raise unexpected(name)
+    for entry in known.values():
+        if entry.default is Required.REQUIRED and entry.name not in properties:
+            raise missing(entry.name)
+    if not _IDENTIFIER.fullmatch(id):
+        raise QmpError("Parameter 'id' expects an identifier")
+    vm.add_object(ObjectConfig(qom_type, id, properties))
+
+
+@command("object-del")
+def object_del(vm: Vm, id: str) -> None:
+    """Delete an object that `object-add` or `-object` made. It must not be in use."""
+    found = vm.root.children["objects"].children.get(id)
+    if found is None:
+        raise QmpError(f"object '{id}' not found")
+    for node in vm.root.walk():
+        if any(e.kind and e.get(node) is found for e in node.properties().values()):
+            raise QmpError(f"object '{id}' is in use, can not be deleted")
+    vm.remove_object(id)

@@ -1,0 +1,136 @@
+"""The events that ratite's machines send."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from ratite.devices.notice import IoFailed, Notice, PortChanged
+from ratite.machines.lifecycle import Cause, Change
+from ratite.monitor.event import SECOND_NS, event
+from ratite.qom import Doc
+
+
+@event("STOP")
+@dataclass(frozen=True)
+class Stop:
+    """The guest was paused."""
+
+
+@event("RESUME")
+@dataclass(frozen=True)
+class Resume:
+    """The guest runs, for the first time or again."""
+
+
+@event("POWERDOWN")
+@dataclass(frozen=True)
+class Powerdown:
+    """The power button was pressed: the guest may shut down now, or not."""
+
+
+@event("RESET")
+@dataclass(frozen=True)
+class Reset:
+    """The machine was reset."""
+
+    guest: Annotated[bool, Doc("whether the guest asked for it")]
+    reason: Cause
+
+
+@event("SHUTDOWN")
+@dataclass(frozen=True)
+class Shutdown:
+    """The machine has shut down, or is about to end."""
+
+    guest: Annotated[bool, Doc("whether the guest asked for it")]
+    reason: Cause
+
+
+@event("DEVICE_DELETED")
+@dataclass(frozen=True)
+class DeviceDeleted:
+    """A device is gone, after `device_del` and the guest's consent."""
+
+    path: Annotated[str, Doc("where it was in the composition tree")]
+    device: Annotated[str | None, Doc("its id, if it had one")] = None
+
+
+@event("DEVICE_UNPLUG_GUEST_ERROR")
+@dataclass(frozen=True)
+class DeviceUnplugGuestError:
+    """The guest refused to let a device go."""
+
+    path: str
+    device: str | None = None
+
+
+@event("VSERPORT_CHANGE", limit_ns=SECOND_NS, key="id")
+@dataclass(frozen=True)
+class VserportChange:
+    """The guest opened or closed a virtio-serial port."""
+
+    id: Annotated[str, Doc("the port's")]
+    open: bool
+
+
+class IoOperation(Enum):
+    """What a drive was doing."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class ErrorAction(Enum):
+    """What was done about an error."""
+
+    IGNORE = "ignore"
+    REPORT = "report"
+    STOP = "stop"
+
+
+@event("BLOCK_IO_ERROR")
+@dataclass(frozen=True)
+class BlockIoError:
+    """The host could not do a request of the guest's to a drive."""
+
+    device: Annotated[str, Doc("the drive's id")]
+    operation: IoOperation
+    action: ErrorAction
+    reason: Annotated[str, Doc("for people")]
+    node_name: Annotated[str | None, Doc("the node's name")] = None
+    nospace: Annotated[bool | None, Doc("whether the host's file system is full")] = None
+
+
+def lifecycle_event(change: Change, cause: Cause) -> object:
+    """The event for what happened to the machine as a whole."""
+    match change:
+        case Change.STOP:
+            return Stop()
+        case Change.RESUME:
+            return Resume()
+        case Change.POWERDOWN:
+            return Powerdown()
+        case Change.RESET:
+            return Reset(cause.guest, cause)
+        case Change.SHUTDOWN:
+            return Shutdown(cause.guest, cause)
+
+
+def notice_event(notice: Notice) -> object:
+    """The event for what a device noticed."""
+    match notice:
+        case PortChanged(id=id, is_open=is_open):
+            return VserportChange(id, is_open)
+        case IoFailed(drive=drive, is_write=is_write, errno=number, reported=reported):
+            return BlockIoError(
+                drive,
+                IoOperation.WRITE if is_write else IoOperation.READ,
+                ErrorAction.REPORT if reported else ErrorAction.IGNORE,
+                os.strerror(number),
+                f"#{drive}",
+                number == errno.ENOSPC,
+            )

@@ -1,0 +1,128 @@
+"""Help, and the machine as a whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ratite.core.log import LogCategory, help_text, parse_categories
+from ratite.machines.config import WatchdogAction
+from ratite.monitor.commands import run_state
+from ratite.monitor.errors import QmpError
+from ratite.monitor.hmp.command import COMMANDS, INFO, Completed, File, HmpCommand, Shell, hmp
+
+
+def _listing(table: dict[str, HmpCommand]) -> str:
+    lines = sorted({command.usage for command in table.values()})
+    return "".join(f"{line}\n" for line in lines)
+
+
+@hmp("help|?", "show the help")
+def help(
+    shell: Shell,
+    cmd: Annotated[str, Completed(lambda shell: COMMANDS)] = "",
+    topic: Annotated[str, Completed(lambda shell: INFO)] = "",
+) -> str:
+    """What there is, or how one command is used."""
+    if not cmd:
+        return _listing(COMMANDS)
+    if cmd == "info":
+        if not topic:
+            return _listing(INFO)
+        found = INFO.get(topic)
+        cmd = f"info {topic}"
+    elif cmd == "log":
+        return help_text()
+    else:
+        found = COMMANDS.get(cmd)
+    return f"{found.usage}\n" if found is not None else f"unknown command: '{cmd}'\n"
+
+
+@hmp("info", "show various information about the system state")
+def info(shell: Shell, subcommand: Annotated[str, Completed(lambda shell: INFO)] = "") -> str:
+    """What `info` can show."""
+    return _listing(INFO)
+
+
+@hmp("quit|q", "quit the emulator")
+def quit(shell: Shell) -> None:
+    """End the program."""
+    run_state.quit(shell.vm)
+
+
+@hmp("stop|s", "stop emulation")
+def stop(shell: Shell) -> None:
+    """Pause the guest."""
+    run_state.stop(shell.vm)
+
+
+@hmp("cont|c", "resume emulation")
+def cont(shell: Shell) -> None:
+    """Let the guest run."""
+    run_state.cont(shell.vm)
+
+
+@hmp("system_reset", "reset the system")
+def system_reset(shell: Shell) -> None:
+    """Press the reset button."""
+    run_state.system_reset(shell.vm)
+
+
+@hmp("system_powerdown", "send system power down event")
+def system_powerdown(shell: Shell) -> None:
+    """Press the power button."""
+    run_state.system_powerdown(shell.vm)
+
+
+@hmp("system_wakeup", "wakeup guest from suspend")
+def system_wakeup(shell: Shell) -> None:
+    """Wake the guest."""
+    run_state.system_wakeup(shell.vm)
+
+
+@hmp("nmi", "inject an NMI")
+def nmi(shell: Shell) -> None:
+    """Inject a non-maskable interrupt."""
+    run_state.inject_nmi(shell.vm)
+
+
+@hmp("watchdog_action", "change watchdog action")
+def watchdog_action(shell: Shell, action: WatchdogAction) -> None:
+    """Change what is done when a watchdog expires."""
+    run_state.watchdog_set_action(shell.vm, action)
+
+
+def _log_words(shell: Shell) -> list[str]:
+    return ["none", *(str(category.name).lower() for category in LogCategory if category.name)]
+
+
+@hmp("log", "activate logging of the specified items")
+def log(shell: Shell, items: Annotated[str, Completed(_log_words)]) -> str | None:
+    """Log what is named, and nothing else."""
+    from ratite.core.errors import ConfigError
+
+    try:
+        mask = LogCategory.NONE if items == "none" else parse_categories(items)
+    except ConfigError:
+        return help_text()
+    shell.vm.log.mask = int(mask)
+    return None
+
+
+@hmp("logfile", "output logs to 'filename'")
+def logfile(shell: Shell, filename: File) -> None:
+    """Log to another file from now on."""
+    shell.vm.log.redirect(filename)
+
+
+@hmp("dumpdtb", "dump the FDT in dtb format to 'filename'")
+def dumpdtb(shell: Shell, filename: File) -> str:
+    """Write the guest's device tree to a file."""
+    blob = getattr(shell.vm.machine, "fdt_blob", b"")
+    if not blob:
+        raise QmpError("This machine doesn't have a FDT")
+    try:
+        Path(filename).write_bytes(blob)
+    except OSError as error:
+        raise QmpError(f"Error saving FDT to file {filename}: {error.strerror}") from None
+    return f"info: dtb dumped to {filename}\n"

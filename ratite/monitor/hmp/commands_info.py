@@ -1,0 +1,328 @@
+"""`info`: the machine as a whole, its CPUs, its translated code, its images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from ratite.cpu.inspect import inspector
+from ratite.cpu.machine import Shared
+from ratite.monitor.commands import blocks, chardevs, control, machines, run_state
+from ratite.monitor.errors import QmpError
+from ratite.monitor.hmp.command import Completed, Flag, Number, Shell, hmp
+from ratite.monitor.hmp.commands_memory import current
+from ratite.monitor.version import version_text
+from ratite.monitor.vm import halted
+
+KINDS_OF_STATE = ("running", "paused")
+
+
+@hmp("info version", "show the version")
+def version(shell: Shell) -> str:
+    """The version of the protocol and the program."""
+    return version_text() + "\n"
+
+
+@hmp("info status", "show the current VM status (running|paused)")
+def status(shell: Shell) -> str:
+    """What the machine is doing."""
+    found = run_state.query_status(shell.vm)
+    text = "running" if found.running else "paused"
+    word = found.status.value
+    return f"VM status: {text}{f' ({word})' if word not in KINDS_OF_STATE else ''}\n"
+
+
+@hmp("info name", "show the current VM name")
+def name(shell: Shell) -> str:
+    """What -name says."""
+    return f"{shell.vm.config.name}\n" if shell.vm.config.name else ""
+
+
+@hmp("info uuid", "show the current VM UUID")
+def uuid(shell: Shell) -> str:
+    """What -uuid says."""
+    return f"{control.query_uuid(shell.vm).UUID}\n"
+
+
+@hmp("info kvm", "show KVM information")
+def kvm(shell: Shell) -> str:
+    """Whether KVM runs the guest."""
+    found = control.query_kvm(shell.vm)
+    state = "enabled" if found.enabled else "disabled"
+    return f"kvm support: {state if found.present else 'not compiled'}\n"
+
+
+@hmp("info history", "show the command line history")
+def history(shell: Shell) -> str:
+    """The lines typed here."""
+    lines = shell.session.history
+    return "".join(f"{number}: '{line}'\n" for number, line in enumerate(lines))
+
+
+@hmp("info cpus", "show infos for each CPU")
+def cpus(shell: Shell) -> str:
+    """The CPUs and the host threads that run them."""
+    lines = []
+    for vcpu in shell.vm.machine.vcpus:
+        mark = "*" if vcpu.index == shell.session.cpu_index else " "
+        thread = shell.vm.runner.thread_id(vcpu.index)
+        lines.append(f"{mark} CPU #{vcpu.index}: thread_id={thread}\n")
+    return "".join(lines)
+
+
+@hmp("info registers", "show the cpu registers (-a: all: show register info for all cpus)")
+def registers(
+    shell: Shell, cpustate_all: Annotated[bool, Flag("a")] = False, vcpu: Number = -1
+) -> str:
+    """Registers of the current CPU, of one by number, or of all."""
+    vcpus = shell.vm.machine.vcpus
+    if not cpustate_all:
+        index = shell.session.cpu_index if vcpu < 0 else vcpu
+        if index >= len(vcpus):
+            return f"CPU#{index} not available\n"
+        vcpus = [vcpus[index]]
+    with halted(shell.vm):
+        return "".join(f"\nCPU#{one.index}\n{inspector(one).registers()}" for one in vcpus)
+
+
+@hmp("info mem", "show the active virtual memory mappings")
+def mem(shell: Shell) -> str:
+    """The page table of the current CPU, neighbours of one kind together."""
+    with halted(shell.vm):
+        found = current(shell).mappings()
+        if found is None:
+            return "No translation or protection\n"
+        lines = [f"{'vaddr':<16} {'paddr':<16} {'size':<16} attr\n"]
+        lines.append(f"{'-' * 16} {'-' * 16} {'-' * 16} {'-' * 7}\n")
+        gva = gpa = size = 0
+        kind = ""
+        for entry in found:
+            joins = entry.gva == gva + size and entry.gpa == gpa + size
+            if joins and entry.attributes == kind:
+                size += entry.size
+                continue
+            if size:
+                lines.append(f"{gva:016x} {gpa:016x} {size:016x} {kind}\n")
+            gva, gpa, size, kind = entry.gva, entry.gpa, entry.size, entry.attributes
+        if size:
+            lines.append(f"{gva:016x} {gpa:016x} {size:016x} {kind}\n")
+    return "".join(lines)
+
+
+@hmp("info tlb", "show virtual to physical memory mappings")
+def tlb(shell: Shell) -> str:
+    """The page table of the current CPU, a line for each entry."""
+    with halted(shell.vm):
+        found = current(shell).mappings()
+        if found is None:
+            return "No translation or protection\n"
+        return "".join(f"{e.gva:016x}: {e.gpa:016x} {e.attributes}\n" for e in found)
+
+
+@hmp("info jit", "show dynamic compiler info")
+def jit(shell: Shell) -> str:
+    """The translated code, where the accelerator translates."""
+    shared = getattr(shell.vm.machine.engine, "shared", None)
+    if not isinstance(shared, Shared):
+        raise QmpError("JIT information is only available with accel=tcg")
+    used = int(shared.next) - int(shared.buffer)
+    blocks_now, translated = int(shared.blocks), int(shared.translated)
+    buckets = int(shared.hash_mask) + 1
+    average = int(shared.instructions) / translated if translated else 0.0
+    lines = [
+        "Translation buffer state:",
+        f"gen code size       {used}/{int(shared.end) - int(shared.buffer)}",
+        f"TB count            {blocks_now}",
+        f"TB avg target size  {average:.1f} instructions",
+        f"TB avg host size    {used // blocks_now if blocks_now else 0} bytes",
+        f"TB hash buckets     {buckets}",
+        "",
+        "Statistics:",
+        f"TB flush count      {int(shared.flushes)}",
+        f"TB invalidate count {int(shared.retired)}",
+        f"TB translated count {translated}",
+        f"TLB full flushes    {sum(int(v.state.tlb_flushes) for v in shell.vm.machine.vcpus)}",
+        f"TLB fills           {sum(int(v.state.tlb_fills) for v in shell.vm.machine.vcpus)}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+@hmp("info irq", "show the interrupts statistics (if available)")
+def irq(shell: Shell) -> str:
+    """What each interrupt controller has counted: none counts."""
+    return ""
+
+
+@hmp("info pic", "show PIC state")
+def pic(shell: Shell) -> str:
+    """The state of interrupt controllers that can show it: none can."""
+    return ""
+
+
+@hmp("info numa", "show NUMA information")
+def numa(shell: Shell) -> str:
+    """The NUMA nodes: none."""
+    return "0 nodes\n"
+
+
+@hmp(
+    "info memory_size_summary",
+    "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.",
+)
+def memory_size_summary(shell: Shell) -> str:
+    """How much memory the guest has."""
+    return f"base memory: {machines.query_memory_size_summary(shell.vm).base_memory}\n"
+
+
+@hmp("info memory-devices", "show memory devices")
+def memory_devices(shell: Shell) -> str:
+    """Memory that was plugged in: none."""
+    return ""
+
+
+@hmp("info memdev", "show memory backends")
+def memdev(shell: Shell) -> str:
+    """The memory backends."""
+    shown = []
+    for found in machines.query_memdev(shell.vm):
+        facts = [
+            f"memory backend: {found.id}",
+            f"  size:  {found.size}",
+            *(f"  {key}: {_word(getattr(found, key))}" for key in ("merge", "dump", "prealloc")),
+            f"  share: {_word(found.share)}",
+            f"  reserve: {_word(bool(found.reserve))}",
+            f"  policy: {found.policy.value}",
+            "  host nodes: ",
+        ]
+        shown.append("\n".join([*facts, ""]))
+    return "".join([*shown, "\n"])
+
+
+def _word(value: bool) -> str:
+    return "true" if value else "false"
+
+
+@hmp("info iothreads", "show iothreads")
+def iothreads(shell: Shell) -> str:
+    """The I/O threads: none."""
+    return ""
+
+
+@hmp("info balloon", "show balloon information")
+def balloon(shell: Shell) -> str:
+    """How much memory the guest uses."""
+    return f"balloon: actual={machines.query_balloon(shell.vm).actual >> 20}\n"
+
+
+@hmp("info chardev", "show the character devices")
+def chardev(shell: Shell) -> str:
+    """The character backends."""
+    found = chardevs.query_chardev(shell.vm)
+    return "".join(f"{info.label}: filename={info.filename}\n" for info in found)
+
+
+def _drive_ids(shell: Shell) -> list[str]:
+    return list(shell.vm.backends.drives)
+
+
+@hmp(
+    "info block",
+    "show info of one block device or all block devices (-n: show named nodes; -v: show details)",
+)
+def block(
+    shell: Shell,
+    nodes: Annotated[bool, Flag("n")] = False,
+    verbose: Annotated[bool, Flag("v")] = False,
+    device: Annotated[str, Completed(_drive_ids)] = "",
+) -> str:
+    """The drives and their images."""
+    if nodes:
+        shown = [
+            (f"{node.node_name}", "", node)
+            for node in blocks.query_named_block_nodes(shell.vm)
+            if device in ("", node.node_name)
+        ]
+    else:
+        shown = [
+            (f"{info.device} ({info.inserted.node_name})", info.qdev or "", info.inserted)
+            for info in blocks.query_block(shell.vm)
+            if info.inserted is not None and device in ("", info.device)
+        ]
+    return "\n".join(_drive_text(*entry, verbose=verbose) for entry in shown)
+
+
+def _drive_text(head: str, user: str, node: blocks.BlockDeviceInfo, *, verbose: bool) -> str:
+    marks = ", read-only" if node.ro else ""
+    lines = [f"{head}: {node.file} ({node.drv}{marks})"]
+    if user:
+        lines.append(f"    Attached to:      {user}")
+    cache = "writeback" if node.cache.writeback else "writethrough"
+    cache += ", direct" if node.cache.direct else ""
+    cache += ", ignore flushes" if node.cache.no_flush else ""
+    lines.append(f"    Cache mode:       {cache}")
+    if verbose:
+        image = node.image
+        lines += ["", "Images:", f"image: {image.filename}", f"file format: {image.format}"]
+        lines.append(f"virtual size: {_human(image.virtual_size)} ({image.virtual_size} bytes)")
+        lines.append(f"disk size: {_human(image.actual_size or 0)}")
+    return "\n".join([*lines, ""])
+
+
+def _human(size: int) -> str:
+    """A size in its largest binary unit, to three digits."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    step = 0
+    value = float(size)
+    while value >= 1000 and step + 1 < len(units):
+        value /= 1024
+        step += 1
+    return f"{value:.3g} {units[step]}"
+
+
+@hmp("info blockstats", "show block device statistics")
+def blockstats(shell: Shell) -> str:
+    """What the drives have done."""
+    keys = (
+        "rd_bytes wr_bytes rd_operations wr_operations flush_operations wr_total_time_ns "
+        "rd_total_time_ns flush_total_time_ns rd_merged wr_merged"
+    ).split()
+    lines = []
+    for found in blocks.query_blockstats(shell.vm):
+        values = " ".join(f"{key}={getattr(found.stats, key)}" for key in keys)
+        lines.append(f"{found.device}: {values}\n")
+    return "".join(lines)
+
+
+@hmp("info block-jobs", "show progress of ongoing block device operations")
+def block_jobs(shell: Shell) -> str:
+    """What goes on in the background: nothing."""
+    return "No active jobs\n"
+
+
+@hmp("info pci", "show PCI info")
+def pci(shell: Shell) -> str:
+    """The PCI buses: none."""
+    return "PCI devices not supported\n"
+
+
+@hmp("info vnc", "show the vnc server status")
+def vnc(shell: Shell) -> str:
+    """The VNC server: none."""
+    return "None\n"
+
+
+@hmp("info mice", "show which guest mouse is receiving events")
+def mice(shell: Shell) -> str:
+    """The mice: none."""
+    return "No mouse devices connected\n"
+
+
+@hmp("info replay", "show record/replay information")
+def replay(shell: Shell) -> str:
+    """Record and replay."""
+    return "Record/replay is not active\n"
+
+
+@hmp("info opcount", "show dynamic compiler opcode counters")
+def opcount(shell: Shell) -> str:
+    """Counts of the translator's operations: not kept."""
+    return "[TCG profiler not compiled]\n"

@@ -1,0 +1,151 @@
+"""Objects, devices and character backends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated
+
+from ratite.core.keyval import parse_keyval
+from ratite.devices import Device
+from ratite.machines.config import ChardevConfig
+from ratite.monitor.commands import chardevs, descriptors, devices, objects
+from ratite.monitor.errors import QmpError, missing
+from ratite.monitor.hmp.command import Completed, Flag, Number, Rest, Shell, hmp
+from ratite.qom import registry
+
+
+def _paths(shell: Shell) -> Iterable[str]:
+    return (node.path for node in shell.vm.root.walk())
+
+
+def _device_types(shell: Shell) -> Iterable[str]:
+    return (
+        cls.type_name for cls in registry.all() if issubclass(cls, Device) and cls.user_creatable
+    )
+
+
+def _peripherals(shell: Shell) -> Iterable[str]:
+    found = shell.vm.machine.children.get("peripheral")
+    return found.children if found is not None else ()
+
+
+def _chardev_ids(shell: Shell) -> Iterable[str]:
+    return shell.vm.backends.chardevs
+
+
+Path = Annotated[str, Completed(_paths)]
+ChardevId = Annotated[str, Completed(_chardev_ids)]
+
+
+@hmp("qom-list", "list QOM properties")
+def qom_list(shell: Shell, path: Path = "") -> str:
+    """The properties and children of an object."""
+    if not path:
+        return "/\n"
+    infos = objects.qom_list(shell.vm, path)
+    return "".join(f"{info.name} ({info.type})\n" for info in infos)
+
+
+@hmp("qom-get", "print QOM property")
+def qom_get(shell: Shell, path: Path, property: str) -> str:
+    """A property's value, as JSON."""
+    value = objects.qom_get(shell.vm, path, property)
+    return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
+
+
+@hmp("qom-set", "set QOM property.\n\t\t\t-j: the value is specified in json format.")
+def qom_set(
+    shell: Shell, path: Path, property: str, value: Rest, json_: Annotated[bool, Flag("j")] = False
+) -> None:
+    """Set a property, from text or JSON."""
+    given: object = value
+    if json_:
+        try:
+            given = json.loads(value)
+        except ValueError as error:
+            raise QmpError(f"JSON parse error, {error}") from None
+    objects.qom_set(shell.vm, path, property, given)
+
+
+@hmp("object_add", "create QOM object")
+def object_add(shell: Shell, object: Rest) -> None:
+    """Make an object: `[qom-type=]TYPE,id=ID[,PROP=VALUE]...`."""
+    given = parse_keyval(object, "qom-type")
+    kind, id = given.pop("qom-type", None), given.pop("id", None)
+    if kind is None or id is None:
+        raise missing("qom-type" if kind is None else "id")
+    objects.object_add(shell.vm, kind, id, dict(given))
+
+
+def _object_ids(shell: Shell) -> Iterable[str]:
+    return shell.vm.root.children["objects"].children
+
+
+@hmp("object_del", "destroy QOM object")
+def object_del(shell: Shell, id: Annotated[str, Completed(_object_ids)]) -> None:
+    """Delete an object."""
+    objects.object_del(shell.vm, id)
+
+
+@hmp("device_add", "add device, like -device on the command line")
+def device_add(shell: Shell, device: Annotated[Rest, Completed(_device_types)]) -> None:
+    """Plug in a device: `DRIVER[,PROP=VALUE]...`."""
+    given = parse_keyval(device, "driver")
+    driver, bus, id = (given.pop(name, None) for name in ("driver", "bus", "id"))
+    if driver is None:
+        raise missing("driver")
+    devices.device_add(shell.vm, driver, dict(given), bus, id)
+
+
+@hmp("device_del", "remove device")
+def device_del(shell: Shell, device: Annotated[str, Completed(_peripherals)]) -> None:
+    """Take a device out."""
+    devices.device_del(shell.vm, device)
+
+
+@hmp("chardev-add", "add chardev")
+def chardev_add(shell: Shell, args: Rest) -> None:
+    """Open a character backend: `BACKEND,id=ID[,PROP=VALUE]...`."""
+    given = parse_keyval(args, "backend")
+    backend, id = given.pop("backend", None), given.pop("id", None)
+    if backend is None or id is None:
+        raise missing("backend" if backend is None else "id")
+    mux = given.pop("mux", "off") == "on"
+    shell.vm.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
+
+
+@hmp("chardev-remove", "remove chardev")
+def chardev_remove(shell: Shell, id: ChardevId) -> None:
+    """Close a character backend."""
+    chardevs.chardev_remove(shell.vm, id)
+
+
+@hmp("chardev-send-break", "send a break on chardev")
+def chardev_send_break(shell: Shell, id: ChardevId) -> None:
+    """Send a serial break."""
+    chardevs.chardev_send_break(shell.vm, id)
+
+
+@hmp("ringbuf_read", "Read from a ring buffer character device")
+def ringbuf_read(shell: Shell, device: ChardevId, size: Number) -> str:
+    """Take bytes out of a ring buffer."""
+    return chardevs.ringbuf_read(shell.vm, device, size) + "\n"
+
+
+@hmp("ringbuf_write", "Write to a ring buffer character device")
+def ringbuf_write(shell: Shell, device: ChardevId, data: str) -> None:
+    """Put bytes into a ring buffer."""
+    chardevs.ringbuf_write(shell.vm, device, data)
+
+
+@hmp("getfd", "receive a file descriptor via SCM rights and assign it a name")
+def getfd(shell: Shell, name: str) -> None:
+    """Keep the descriptor that came with this line."""
+    descriptors.getfd(shell.session, name)
+
+
+@hmp("closefd", "close a file descriptor previously passed via SCM rights")
+def closefd(shell: Shell, name: str) -> None:
+    """Close a descriptor that `getfd` kept."""
+    descriptors.closefd(shell.session, name)

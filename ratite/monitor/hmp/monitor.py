@@ -1,0 +1,128 @@
+"""The monitor for people, on any character backend."""
+
+from __future__ import annotations
+
+from ratite.chardev import Chardev, MuxPort
+from ratite.core.char import CharEvent
+from ratite.monitor.hmp.line_editor import LineEditor
+from ratite.monitor.outlet import Outlet
+from ratite.monitor.session import Session
+from ratite.monitor.version import PACKAGE
+from ratite.monitor.vm import Vm
+
+PROMPT = "(qemu) "
+"""What clients that drive the monitor wait for."""
+INPUT_LIMIT = 4096
+
+
+class HmpMonitor:
+    """One monitor: the frontend of a character backend, which it has claimed."""
+
+    def __init__(self, vm: Vm, chardev: Chardev) -> None:
+        self.session = Session(chardev)
+        self._vm = vm
+        self._chardev = chardev
+        self._outlet = Outlet(chardev)
+        self._editor = LineEditor(PROMPT, self.session.history, self._show, self._completions)
+        self._keys = bytearray()
+        self._posted = False
+        self._has_input = not isinstance(chardev, MuxPort)  # else it comes with MUX_IN
+        self._greeted = False
+
+    def open(self) -> None:
+        """Begin."""
+        self._chardev.attach(self)
+
+    def close(self) -> None:
+        """Say the last words and let the backend go."""
+        self._outlet.flush()
+        self.session.fds.close()
+        self._chardev.release()
+
+    # -- the frontend
+
+    def can_receive(self) -> int:
+        """Nothing while a line waits to be done, or while the client does not read."""
+        if self._posted or self._outlet.blocked:
+            return 0
+        return INPUT_LIMIT - len(self._keys)
+
+    def receive(self, data: bytes) -> None:
+        """Take keys."""
+        self._keys += data
+        self._turn()
+
+    def event(self, event: CharEvent) -> None:
+        """Greet, once for each client; step aside while another frontend of a mux has the input."""
+        match event:
+            case CharEvent.OPENED:
+                self._editor.reset()
+                self._greeted = False
+                self._greet()
+            case CharEvent.CLOSED:
+                self._keys.clear()
+                self._outlet.clear()
+            case CharEvent.MUX_IN:
+                self._has_input = True
+                if self._greeted:
+                    self._editor.start()
+                self._greet()
+            case CharEvent.MUX_OUT:
+                if self._greeted:
+                    self._show("\r\n")
+                self._has_input = False
+            case CharEvent.WRITABLE:
+                self._outlet.flush()
+                if self._keys:
+                    self._come_again()
+                elif not self._outlet.blocked:
+                    self._chardev.accept_input()
+
+    def _greet(self) -> None:
+        if self._has_input and not self._greeted and self._chardev.is_open:
+            self._greeted = True
+            self._show(f"{PACKAGE} monitor - type 'help' for more information\r\n")
+            self._editor.start()
+
+    # -- lines
+
+    def _turn(self) -> None:
+        """Do one line; if there is more, come again."""
+        self._posted = False
+        if self._outlet.blocked:
+            return  # WRITABLE comes
+        line, used = self._editor.feed(bytes(self._keys))
+        del self._keys[:used]
+        if line is not None:
+            self._run(line)
+            self._editor.start()
+        if self._keys:
+            self._come_again()
+
+    def _come_again(self) -> None:
+        if not self._posted:
+            self._posted = True
+            self._vm.loop.post(self._next_turn)
+
+    def _next_turn(self) -> None:
+        if not self._posted:
+            return
+        self._turn()
+        if not self._posted:
+            self._chardev.accept_input()
+
+    def _run(self, line: str) -> None:
+        from ratite.monitor.hmp.command import Shell
+        from ratite.monitor.hmp.shell import run_line
+
+        text = run_line(Shell(self._vm, self.session), line)
+        self._show(text.replace("\n", "\r\n"))
+
+    def _completions(self, line: str) -> list[str]:
+        from ratite.monitor.hmp.command import Shell
+        from ratite.monitor.hmp.shell import completions
+
+        return completions(Shell(self._vm, self.session), line)
+
+    def _show(self, text: str) -> None:
+        self._outlet.write(text.encode())

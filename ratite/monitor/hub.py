@@ -1,0 +1,73 @@
+"""What the monitors of one machine share, and the monitors themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ratite.chardev import Chardev, MuxPort
+from ratite.core.errors import ConfigError
+from ratite.devices.notice import Notice
+from ratite.machines.config import AddFdConfig, MonitorConfig, MonitorMode
+from ratite.machines.lifecycle import Cause, Change
+from ratite.monitor.errors import QmpError
+from ratite.monitor.event import EventBus
+from ratite.monitor.fds import FdSets
+from ratite.monitor.hmp.monitor import HmpMonitor
+from ratite.monitor.qmp import QmpMonitor
+from ratite.monitor.vm import Vm
+
+Monitor = QmpMonitor | HmpMonitor
+
+
+class MonitorHub:
+    """One per machine. Used with the machine lock held."""
+
+    def __init__(self, vm: Vm) -> None:
+        self.events = EventBus(vm.loop)
+        self.fd_sets = FdSets()
+        self.monitors: list[Monitor] = []
+        self._vm = vm
+
+    def add_fds(self, wanted: Iterable[AddFdConfig]) -> None:
+        """What -add-fd says. Raises `ConfigError`."""
+        for entry in wanted:
+            try:
+                self.fd_sets.add(os.dup(entry.fd), entry.set_id, entry.opaque)
+            except (OSError, QmpError) as error:
+                raise ConfigError(f"-add-fd: fd={entry.fd}: {error}") from None
+
+    def add(self, wanted: MonitorConfig, chardev: Chardev) -> None:
+        """Start a monitor on a backend that was claimed for it."""
+        if isinstance(chardev, MuxPort):
+            chardev.stay_behind()  # the terminal belongs to the guest at first
+        monitor: Monitor
+        if wanted.mode is MonitorMode.CONTROL:
+            monitor = QmpMonitor(self._vm, self, chardev, pretty=wanted.pretty)
+        else:
+            monitor = HmpMonitor(self._vm, chardev)
+        self.monitors.append(monitor)
+        monitor.open()
+
+    def happened(self, change: Change, cause: Cause) -> None:
+        """Tell clients what happened to the machine."""
+        if not self.events.listeners:
+            return
+        from ratite.monitor.events import lifecycle_event
+
+        self.events.emit(lifecycle_event(change, cause))
+
+    def noticed(self, notice: Notice) -> None:
+        """Tell clients what a device noticed."""
+        if not self.events.listeners:
+            return
+        from ratite.monitor.events import notice_event
+
+        self.events.emit(notice_event(notice))
+
+    def close(self) -> None:
+        """End all monitors; what they still had to say is handed to their backends."""
+        for monitor in self.monitors:
+            monitor.close()
+        self.monitors.clear()
+        self.fd_sets.close()

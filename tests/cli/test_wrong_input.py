@@ -1,0 +1,261 @@
+"""What wrong input gets: one line that names the culprit, exit status 1, no traceback, and every
+image as it was. Each case is a run of the real program.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import zstandard
+
+import ratite.cli.main
+
+pytestmark = pytest.mark.slow
+
+DEMO = Path(ratite.cli.main.__file__).parent / "demo" / "demo.bin"
+SYSTEM = [sys.executable, "-c", "from ratite.cli.system import main; raise SystemExit(main())"]
+PROGRAM = "ratite-system-riscv64"
+QUIET = ["-display", "none", "-serial", "null"]
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of files that are right and wrong; the cases run in it."""
+    directory = tmp_path_factory.mktemp("input")
+    kernel = DEMO.read_bytes()
+    x86 = bytearray(1024)
+    x86[0x202:0x206] = b"HdrS"
+    contents = {
+        "kernel": kernel,
+        "text": b"just text\n",
+        "empty": b"",
+        "x86": bytes(x86),
+        "cut.gz": gzip.compress(kernel)[:3000],
+        "cut.zst": zstandard.compress(kernel)[:3000],
+        "cut.elf": b"\x7fELF\x02\x01\x01" + bytes(40),
+        "disk": b"disk".ljust(MIB, b"\xaa"),
+        "disk2": b"disk".ljust(MIB, b"\xbb"),
+        "qcow2": b"QFI\xfb".ljust(4096, b"\0"),
+        "large": kernel + bytes(9 * MIB),
+        "cpio": b"070701" + bytes(5 * MIB),
+    }
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    (directory / "directory").mkdir()
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def untouched(files: Path) -> object:
+    """No case changes a file."""
+
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in files.iterdir() if path.is_file()}
+
+    before = contents()
+    yield
+    assert contents() == before
+
+
+def run(files: Path, *words: str) -> str:
+    """The one line that a wrong command line gets, without the program's name."""
+    result = subprocess.run(
+        [*SYSTEM, *QUIET, *words],
+        cwd=files,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd(), *sys.path]))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (1, ""), result.stderr
+    match = re.fullmatch(rf"{PROGRAM}: (.+)\n", result.stderr)
+    assert match is not None, result.stderr
+    return match[1]
+
+
+# What is typed, and a part of the answer.
+CASES = """
+# files that are missing, unreadable, or not what they should be
+-kernel none                             | -kernel: cannot read 'none': No such file or directory
+-kernel directory                        | -kernel: cannot read 'directory': Is a directory
+-kernel empty                            | -kernel: empty is empty
+-kernel text                             | -kernel: text is text, neither ELF nor Image
+-kernel x86                              | -kernel: x86 is a kernel for x86
+-kernel cpio                             | -kernel: cpio is a cpio archive
+-kernel {python}                         | is an ELF file for another machine (EM_
+-kernel cut.elf                          | -kernel: cut.elf: damaged ELF file
+-kernel cut.gz                           | -kernel: cut.gz: damaged compressed data
+-kernel cut.zst                          | -kernel: cut.zst: damaged compressed data
+-kernel kernel -initrd none              | -initrd: cannot read 'none': No such file or directory
+-kernel kernel -initrd text              | -initrd: text is neither a cpio archive nor compressed
+-kernel kernel -initrd empty             | -initrd: empty is neither a cpio archive nor compressed
+-kernel kernel -dtb none                 | -dtb: cannot read 'none': No such file or directory
+-kernel kernel -dtb text                 | -dtb: text is not a usable device tree
+-bios none.bin                           | -bios: cannot read 'none.bin': No such file or directory
+-bios directory                          | -bios: cannot read 'directory': Is a directory
+-bios empty                              | -bios: empty is empty
+-bios {python}                           | is an ELF file for another machine (EM_
+-pflash none                             | image 'none' does not exist
+-pflash disk                             | -pflash, flash 0: device requires 33554432 bytes
+-fw_cfg name=opt/x,file=none             | -fw_cfg: cannot read 'none': No such file or directory
+-M virt,dumpdtb=none/tree                | cannot write the device tree to 'none/tree'
+-M spike -kernel text                    | -kernel: text is text
+-append quiet                            | -append: only a kernel takes it
+-initrd cpio                             | -initrd: only a kernel takes it
+
+# more than there is room for
+-kernel large -m 8M                      | -kernel: large ends at 0x
+-kernel kernel -initrd cpio -m 8M        | -initrd: cpio (5.0 MiB) does not fit
+-bios large -m 8M                        | -bios: large ends at 0x
+-m 90T                                   | -m: 94371840 MiB of guest memory; this host has
+-m 0                                     | -m: a guest without memory cannot start
+-m much                                  | -m: size: 'much' is not a size
+
+# names that are not known, values that cannot be
+-M nosuch                                | -machine: unsupported machine type 'nosuch'
+-M virt,nosuch=on                        | -machine virt: Property 'virt-machine.nosuch' not found
+-M virt,aclint=maybe                     | -machine virt: Parameter 'aclint' expects 'on' or 'off'
+-cpu nosuch                              | -cpu: unable to find CPU model 'nosuch'
+-cpu rv64,nosuch=on                      | -cpu rv64: Property 'rv64-riscv-cpu.nosuch' not found
+-cpu rv64,zba=maybe                      | -cpu rv64: Parameter 'zba' expects 'on' or 'off'
+-smp 0                                   | -smp: cpus: 0 is out of range: 1 to 512
+-smp 9 -M spike                          | -smp: 9 CPUs; machine 'spike' takes at most 8
+-smp 2,sockets=3                         | -smp: sockets (3) * cores (1) * threads (1) = 3
+-accel nosuch                            | -accel: invalid accelerator nosuch
+-accel tcg,nosuch=1                      | -accel tcg: Property 'nosuch' not found
+-accel tcg,tb-size=many                  | -accel tcg: tb-size
+-device nosuch                           | -device: 'nosuch' is not a valid device model name
+-device virtio-rng-device,nosuch=1       | Property 'virtio-rng-device.nosuch' not found
+-device virtio-rng-device,period=0       | -device virtio-rng-device: 'period' parameter expects
+-device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer, not 'some'
+-device virtio-rng-device,rng=nosuch     | Property 'virtio-rng-device.rng' can't find value 'nosuch'
+-device virtio-rng-device,bus=nosuch     | -device virtio-rng-device: Bus 'nosuch' not found
+-device virtio-blk-device                | -device virtio-blk-device: drive property not set
+-device virtio-blk-device,drive=nosuch   | 'virtio-blk-device.drive' can't find value 'nosuch'
+-device virtconsole                      | -device virtconsole: No 'virtio-serial-bus' bus found
+-device {nine}                           | -device virtio-rng-device: No 'virtio-bus' bus found
+-device '{{"driver":'                    | -device: not a JSON object
+-device virtio-rng-device,id=a -device virtio-rng-device,id=a | -device: id 'a' is given twice
+-global nosuch.force-legacy=off          | -global: there is no driver 'nosuch'
+-global virtio-mmio.nosuch=1             | -global: Property 'virtio-mmio.nosuch' not found
+-object nosuch,id=x                      | -object: invalid object type: nosuch
+-object rng-random                       | -object: 'id' is missing
+-object rng-random,id=x,filename=none    | -object rng-random: cannot open the entropy source 'none'
+-object rng-builtin,id=x -object rng-builtin,id=x | -object: id 'x' is given twice
+-chardev nosuch,id=c                     | character device 'c': there is no kind 'nosuch'
+-chardev file,id=c                       | Property 'chardev-file.path' must be set
+-chardev file,id=c,path=none/f           | cannot open 'none/f': No such file or directory
+-chardev socket,id=c,path=none           | cannot connect to 'unix:none': No such file or directory
+-chardev ringbuf,id=c,size=3             | character device 'c': size must be a power of two
+-serial chardev:nosuch                   | -serial: there is no chardev 'nosuch'
+-serial file:none/f                      | cannot open 'none/f': No such file or directory
+-monitor stdio -serial stdio             | both want the terminal
+-daemonize -nographic                    | -daemonize: there is no terminal for -nographic
+-icount shift=99                         | -icount: shift: 99 is out of range: 0 to 10
+-rtc base=noon                           | -rtc: base: 'noon' is neither utc, localtime
+-uuid 12                                 | -uuid: '12' is not like
+-d nosuch                                | -d: 'nosuch' is no log item
+-D none/log -d int                       | cannot open the log file 'none/log'
+-pidfile none/pid                        | cannot create the pidfile 'none/pid'
+-nosuch                                  | -nosuch: no such option
+-krenel x                                | -krenel: no such option; did you mean '-kernel'?
+stray                                    | 'stray' is no option
+-kernel                                  | -kernel: needs a value: FILE
+
+# disk images
+-drive file=none,if=none,id=a            | image 'none' does not exist
+-drive file=directory,if=none,id=a       | image 'directory' is a directory, not a disk image
+-drive file=/dev/null,if=none,id=a       | image '/dev/null' is neither a file nor a block device
+-drive file=/sys/kernel/notes,id=a       | cannot open image '/sys/kernel/notes' for writing
+-drive file=disk,if=none,id=a,format=vdi | -drive: format: 'vdi' is not known
+-drive file=disk,id=a,cache=never        | -drive: cache: 'never' is not known
+-drive if=none,id=a                      | -drive: file= is missing
+-drive file=disk,if=none,id=a -drive file=disk2,if=none,id=a | -drive: id 'a' is given twice
+-drive file=disk,if=none,id=a -drive file=disk,if=none,id=b  | image 'disk' is in use
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a -device virtio-blk-device,drive=a | drive 'a' is in use by another device
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues must be between
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | logical_block_size must be
+"""  # noqa: E501
+
+WORDS = {
+    "python": sys.executable,
+    "nine": " -device ".join(["virtio-rng-device"] * 9),
+}
+
+
+def cases() -> list[tuple[str, str]]:
+    """The table's lines."""
+    found = []
+    for line in CASES.splitlines():
+        if line and not line.startswith("#"):
+            typed, _, answer = line.partition("|")
+            found.append((typed.strip().format(**WORDS), answer.strip()))
+    return found
+
+
+@pytest.mark.parametrize(("typed", "answer"), cases())
+def test_wrong_input_is_one_line_that_names_the_culprit(
+    files: Path, typed: str, answer: str
+) -> None:
+    assert answer in run(files, *shlex.split(typed))
+
+
+def test_a_kernel_that_is_unreadable_is_named(files: Path, tmp_path: Path) -> None:
+    kernel = tmp_path / "kernel"
+    kernel.write_bytes(DEMO.read_bytes())
+    kernel.chmod(0)
+    if os.access(kernel, os.R_OK):
+        pytest.skip("root reads everything")
+    assert f"-kernel: cannot read '{kernel}': Permission denied" in run(
+        files, "-kernel", str(kernel)
+    )
+
+
+def test_a_read_only_image_is_not_opened_for_writing(files: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    image.chmod(0o444)
+    if os.access(image, os.W_OK):
+        pytest.skip("root writes everything")
+    answer = run(files, "-drive", f"file={image},if=none,id=a")
+    assert f"cannot open image '{image}' for writing: Permission denied" in answer
+    assert "readonly=on" in answer
+
+
+def test_an_image_that_another_ratite_uses_is_refused(files: Path, tmp_path: Path) -> None:
+    image, pid_file = tmp_path / "image", tmp_path / "pid"
+    image.write_bytes(b"in use".ljust(MIB, b"\xcc"))
+    drive = f"file={image},if=none,id=a"
+    words = ["-S", "-bios", "none", "-drive", drive, "-daemonize", "-pidfile", str(pid_file)]
+    subprocess.run([*SYSTEM, *QUIET, *words], check=True, timeout=60)
+    try:
+        answer = run(files, "-drive", drive)
+        assert answer.startswith(f"image '{image}' is in use by another process")
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    deadline = time.monotonic() + 20
+    while pid_file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert image.read_bytes() == b"in use".ljust(MIB, b"\xcc")
+
+
+def test_the_front_door_names_itself(files: Path) -> None:
+    command = [sys.executable, "-c", "from ratite.cli.main import main; raise SystemExit(main())"]
+    result = subprocess.run(
+        [*command, "run", "-kernel", str(files / "none")], capture_output=True, text=True
+    )
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr == (
+        f"ratite: -kernel: cannot read '{files / 'none'}': No such file or directory\n"
+    )

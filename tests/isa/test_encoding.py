@@ -1,0 +1,215 @@
+"""Encodings and disassembly against binutils and capstone, which know nothing of our rows."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ratite.isa.decoder import Decoder, Leaf
+from ratite.isa.riscv import RISCV
+from ratite.isa.riscv.csr import CSRS
+from ratite.isa.riscv.state import ROUNDING_NAMES
+from tests.isa.assembler import assemble
+from tests.isa.cases import chapters, load_cases
+from tests.isa.streams import Generator, name_of, rows
+
+BINUTILS = "riscv64-linux-gnu-"
+MARCH = (
+    "rv64imafdc_zicsr_zifencei_zba_zbb_zbc_zbs_zicbom_zicboz_zicbop_zihintpause_zawrs_svinval"
+)
+needs_binutils = pytest.mark.skipif(
+    shutil.which(BINUTILS + "as") is None, reason="needs riscv64-linux-gnu-as"
+)
+DECODER = Decoder(RISCV)
+
+
+def assemble_externally(lines: list[str], folder: Path) -> list[bytes]:
+    """What binutils makes of each line; a label before each keeps them apart."""
+    source, obj, image = (folder / name for name in ("t.s", "t.o", "t.bin"))
+    text = [".option norelax", ".option norvc"]
+    for line in lines:
+        text += [".option rvc" if line.startswith("c.") else ".option norvc", "nop" if not line else line, ".option norvc"]
+        text.append(".word 0x0010006b")  # a mark that no case holds
+    source.write_text("\n".join(text) + "\n")
+    subprocess.run([BINUTILS + "as", f"-march={MARCH}", "-o", obj, source], check=True)
+    subprocess.run([BINUTILS + "objcopy", "-O", "binary", "-j", ".text", obj, image], check=True)
+    return image.read_bytes().split(bytes.fromhex("6b001000"))[:-1]
+
+
+def external_syntax(line: str) -> str | None:
+    """A case's line as binutils writes it; None for what it does not know."""
+    name = line.split()[0]
+    if name.startswith("czero"):  # newer than the binutils of Debian 12
+        registers = [part.strip() for part in line.split(None, 1)[1].split(",")]
+        return f".insn r 0x33, {5 if name == 'czero.eqz' else 7}, 7, {', '.join(registers)}"
+    if re.search(r", [56]$", line):  # a reserved rounding mode
+        return None
+    if name.startswith(".half"):
+        return line.replace(".half", ".2byte")
+    if name.startswith(("beq", "bne", "blt", "bge", "jal", "c.j", "c.b")) and not name.startswith(("jalr", "c.jalr", "c.jr")):
+        head, _, last = line.rpartition(" ")
+        return f"{head} .+({last})"
+    if name == "fence":
+        return "fence"
+    if re.fullmatch(r"c\.(slli|srli) +x\d+, 0|c\.addi +x0, .*|c\.addi .*, 0", line):
+        return None  # hints that binutils does not write with these mnemonics
+    if name == "c.lui":
+        return line if not re.search(r"-\d", line) else re.sub(r"-(\d+)", lambda m: hex(0x100000 - int(m[1])), line)
+    return line
+
+
+@needs_binutils
+def test_every_case_is_encoded_as_binutils_does(tmp_path: Path) -> None:
+    texts = sorted({case.text for chapter in chapters() for case in load_cases(chapter)})
+    lines = [(text, external_syntax(text)) for text in texts]
+    known = [(text, line) for text, line in lines if line is not None]
+    found = assemble_externally([line for _, line in known], tmp_path)
+    assert len(found) == len(known)
+    wrong = {
+        text: (assemble(text).hex(), other.hex())
+        for (text, _), other in zip(known, found, strict=True)
+        if assemble(text) != other
+    }
+    assert not wrong
+    assert len(lines) - len(known) < 15
+
+
+# -- disassembly
+
+NUMBER = re.compile(r"-?0x[0-9a-f]+|-?\d+")
+
+
+def normal(text: str) -> tuple[str, list[str]]:
+    """Mnemonic and operands without order or punctuation, numbers in one notation."""
+    name, _, rest = text.replace("\t", " ").partition(" ")
+    tokens = re.findall(r"[\w.+-]+", rest.partition("#")[0].partition("<")[0])
+    shown = [str(int(token, 0)) if NUMBER.fullmatch(token) else token for token in tokens]
+    return name, sorted(shown)
+
+
+def expected_of(text: str, encoding: int) -> tuple[str, list[str]]:
+    """Our disassembly under the documented differences of the external ones: they put ordering bits into the
+    mnemonic, leave out the dynamic rounding mode (and that of conversions that cannot round), name CSRs, write upper
+    immediates unsigned, and the target of a jump as an address (ours is assumed to stand at 0)."""
+    name, operands = normal(text)
+    insn = RISCV.insns.get(name)
+    if insn is None:
+        return name, operands
+    fields = insn.decode(encoding)
+    if "aq" in fields:
+        for bit in ("aq", "rl"):
+            operands.remove(str(fields[bit]))
+        suffix = ("", ".rl", ".aq", ".aqrl")[fields["aq"] * 2 + fields["rl"]]
+        return name + suffix, operands
+    if "csr" in fields:
+        operands.remove(str(fields["csr"]))
+        operands.append(CSRS[fields["csr"]].name)
+        if name == "csrr":
+            name, operands = "csrrs", [*operands, "zero"]
+    return name, sorted(operands)
+
+
+PSEUDO = frozenset(
+    "mv not neg negw sext.w seqz snez sltz sgtz beqz bnez blez bgez bltz bgtz j jr ret nop rdinstret rdcycle rdtime "
+    "csrr csrw csrs csrc csrwi csrsi csrci fmv.s fabs.s fneg.s fmv.d fabs.d fneg.d frcsr fscsr frrm fsrm frflags "
+    "fsflags unimp".split()
+)
+"""What capstone prints for some operands of other instructions."""
+EXACT = ("fcvt.d.s", "fcvt.d.w", "fcvt.d.wu")
+
+
+def differs(ours: str, theirs: str, encoding: int) -> bool:
+    name, operands = expected_of(ours, encoding)
+    other, others = normal(theirs)
+    if other in ("unimp", ".4byte", ".2byte", ".insn", "") or other == "c.unimp":
+        return True
+    for mode in ("dyn", "rne"):
+        if mode in operands and mode not in others and (mode == "dyn" or name in EXACT):
+            operands.remove(mode)
+    if name.startswith("fcvt.d.") and len(operands) > len(others):
+        operands = [token for token in operands if token not in ROUNDING_NAMES]
+    return name != other or operands != others
+
+
+@needs_binutils
+def test_every_row_is_disassembled_as_objdump_does(tmp_path: Path) -> None:
+    wrong, names = [], set()
+    source = random.Random(7)
+    generator = Generator(source)
+    samples = []
+    for leaf in rows(lambda leaf: not leaf.insn.name.startswith(("czero", "fence", "prefetch"))):
+        samples += [(leaf, generator.encode(leaf)) for _ in range(12)]
+    text = "".join(
+        f".insn {len(code)}, {int.from_bytes(code, 'little'):#x}\n" + "c.nop\n" * (len(code) == 2)
+        for _, code in samples
+    )
+    obj = tmp_path / "t.o"
+    command = [BINUTILS + "as", f"-march={MARCH}", "-o", obj, "-"]
+    subprocess.run(command, input=text, text=True, check=True)
+    command = [BINUTILS + "objdump", "-d", "-M", "no-aliases", "-z", obj]
+    shown: dict[int, str] = {}
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        match = re.match(r"\s*([0-9a-f]+):\t[0-9a-f ]+\t(.*)", line)
+        if match:
+            shown[int(match[1], 16)] = match[2]
+    for index, (leaf, code) in enumerate(samples):
+        encoding, at = int.from_bytes(code, "little"), index * 4
+        found = DECODER.find(encoding, len(code) * 8, lambda name: True)
+        assert found is not None, name_of(leaf)
+        if beyond(found, encoding):
+            continue
+        ours = DECODER.disassemble(encoding, len(code) * 8, lambda name: True)
+        theirs = shown.get(at, "")
+        names.add(name_of(found))
+        if relative(found):
+            target = re.search(r"([0-9a-f]+)(?: <.*)?$", theirs)
+            assert target is not None
+            away = (int(target[1], 16) - at + (1 << 63)) % (1 << 64) - (1 << 63)
+            theirs = f"{theirs[: target.start()]}{away}"
+        if differs(ours, theirs, encoding):
+            wrong.append(f"{encoding:0{len(code) * 2}x}: {ours!r} {theirs!r}")
+    assert not wrong, "\n".join(wrong[:60]) + f"\n{len(wrong)}"
+    assert len(names) > 240
+
+
+def beyond(leaf: Leaf, encoding: int) -> bool:
+    """Whether the external tools do not print it as an instruction, or by another name: reserved rounding modes, a
+    rounding mode for what never rounds, CSRs that we do not have.
+    """
+    fields = leaf.insn.decode(encoding) if leaf.short is None else {}
+    mode = fields.get("rm", 0)
+    exact = leaf.insn.name in EXACT and mode != 0
+    return mode in (5, 6) or exact or fields.get("csr", 1) not in CSRS
+
+
+def relative(leaf: Leaf) -> bool:
+    """Whether the last operand is the displacement of a jump."""
+    return any(operand.kind.pc_relative for operand in leaf.insn.operands)
+
+
+def test_every_row_is_disassembled_as_capstone_does() -> None:
+    capstone = pytest.importorskip("capstone")
+    machine = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
+    generator = Generator(random.Random(11))
+    wrong, names = [], set()
+    for leaf in rows(lambda leaf: set(leaf.extensions) <= set("imafdc")):
+        for _ in range(12):
+            code = generator.encode(leaf)
+            encoding = int.from_bytes(code, "little")
+            found = DECODER.find(encoding, len(code) * 8, lambda name: True)
+            assert found is not None
+            shown = next(machine.disasm(code, 0), None)
+            if beyond(found, encoding) or shown is None or shown.mnemonic in PSEUDO:
+                continue
+            names.add(name_of(found))
+            ours = DECODER.disassemble(encoding, len(code) * 8, lambda name: True)
+            theirs = f"{shown.mnemonic} {shown.op_str}"
+            if differs(ours, theirs, encoding):
+                wrong.append(f"{code.hex()}: {ours!r} {theirs!r}")
+    assert not wrong, "\n".join(wrong[:40]) + f"\n{len(wrong)}"
+    assert len(names) > 150
