@@ -256,7 +256,12 @@ class Vm:
             raise ConfigError("-icount: there are no instructions to count with -accel qtest")
         environment = Environment(
             engine=lambda ram, space: make_engine(
-                self.config.accels, DEFAULT_ISA, ram, space, exact_budget=icount is not None
+                self.config.accels,
+                DEFAULT_ISA,
+                ram,
+                space,
+                exact_budget=icount is not None,
+                log=self.log,
             ),
             backends=self.backends,
             on_power=self._on_power,

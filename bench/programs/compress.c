@@ -86,7 +86,7 @@ uint64_t bench(void)
 					     "memory ", "is ", "translated ", "once. " };
 	uint64_t sum = 0;
 
-	for (uint32_t round = 1; round <= 7; round++) {
+	for (uint32_t round = 1; round <= 20; round++) {
 		uint32_t seed = round;
 		size_t at = 0, size;
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ratite.accel.idle import IdleEngine
 from ratite.accel.reference import ReferenceCpu
 from ratite.core.errors import ConfigError
+from ratite.core.log import QUIET, Log
 from ratite.cpu.debug import Watchpoint
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.isa.state import CpuState
@@ -46,6 +47,7 @@ def make_engine(
     space: AddressSpace,
     *,
     exact_budget: bool = False,
+    log: Log = QUIET,
 ) -> Any:
     """The first accelerator of the list that there is. With `exact_budget`, no block is entered
     that the instruction budget does not cover. Raises `ConfigError` for a name that is none, or if
@@ -60,7 +62,7 @@ def make_engine(
     from ratite.accel.jit.engine import JitMachine, JitOptions
 
     options = JitOptions(exact_budget=exact_budget, **_jit_options(properties))
-    return JitMachine(ISA_PACKAGE[isa], ram, space, options)
+    return JitMachine(ISA_PACKAGE[isa], ram, space, options, log)
 
 
 def _choose(choices: Sequence[Choice]) -> tuple[str, dict[str, Any]]:

@@ -101,7 +101,7 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        """Call this whenever `fd` can be read (or has ended), instead of any earlier reader of it."""
+        """Call this whenever `fd` can be read (or has ended), instead of an earlier reader."""
         self._direct(lambda: self._loop.add_reader(fd, self._run, callback))
 
     def remove_reader(self, fd: int) -> None:

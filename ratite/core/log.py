@@ -18,40 +18,20 @@ class LogCategory(enum.IntFlag):
 
     NONE = 0
     IN_ASM = enum.auto()
-    OP = enum.auto()
-    OP_OPT = enum.auto()
     LLVM = enum.auto()
     OUT_ASM = enum.auto()
     INT = enum.auto()
-    EXEC = enum.auto()
-    CPU = enum.auto()
-    FPU = enum.auto()
-    MMU = enum.auto()
-    CPU_RESET = enum.auto()
     UNIMP = enum.auto()
     GUEST_ERRORS = enum.auto()
-    PAGE = enum.auto()
-    NOCHAIN = enum.auto()
-    STRACE = enum.auto()
 
 
 DESCRIPTIONS: dict[LogCategory, str] = {
     LogCategory.IN_ASM: "guest code of each translation block",
-    LogCategory.OP: "IR of each translated region, before optimisation",
-    LogCategory.OP_OPT: "IR of each translated region, after optimisation",
     LogCategory.LLVM: "LLVM IR of each compiled region",
     LogCategory.OUT_ASM: "host code of each compiled region",
     LogCategory.INT: "interrupts and exceptions, one line each",
-    LogCategory.EXEC: "each translation block entered (very long)",
-    LogCategory.CPU: "CPU registers before each translation block (very long)",
-    LogCategory.FPU: "floating-point registers too, with 'cpu'",
-    LogCategory.MMU: "page-table walks and what came of them",
-    LogCategory.CPU_RESET: "CPU state before each CPU reset",
     LogCategory.UNIMP: "use of what a device or CPU does not model",
     LogCategory.GUEST_ERRORS: "what the guest does wrong, such as writing a read-only register",
-    LogCategory.PAGE: "the memory map at the start of user mode",
-    LogCategory.NOCHAIN: "do not chain translation blocks, so that 'exec' and 'cpu' show all",
-    LogCategory.STRACE: "system calls of user mode",
 }
 
 _LIMIT_PER_SECOND = 50

@@ -35,6 +35,7 @@ its own, so that Python sets it with a plain byte store while the vCPU clears th
 atomically."""
 
 MMIO_LOG = 8
+TRACE_RING = 256
 
 LIMIT_MASK, LIMIT_STEP = 0x7F, 0x80
 """Parts of `CpuState.block_limit`: the number; and that blocks ignore breakpoints."""
@@ -151,6 +152,11 @@ class CpuState(Struct):
     mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
     fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
+    trace = Field(u32, doc="not 0: note every trap in the ring below")
+    trace_head = Field(u32, doc="traps noted, ever")
+    trace_cause = Array(u64, TRACE_RING)
+    trace_pc = Array(u64, TRACE_RING)
+    trace_value = Array(u64, TRACE_RING)
     tlb_flushes = Field(u64)
     tlb_fills = Field(u64)
     lookups = Field(u64, doc="block lookups that missed the jump cache")
@@ -221,6 +227,16 @@ class CpuState(Struct):
     def retired(self) -> u64:
         """Instructions retired so far; exact after `sync`."""
         return self.instret_base - u64(self.budget)
+
+    @native
+    def note_trap(self, cause: u64, value: u64) -> None:
+        """Leave a trace of a trap taken at `pc`, if that is wanted."""
+        if self.trace != 0:
+            place = self.trace_head & (TRACE_RING - 1)
+            self.trace_cause[place] = cause
+            self.trace_pc[place] = self.pc
+            self.trace_value[place] = value
+            self.trace_head += 1
 
     @native
     def guest_ns(self) -> u64:

@@ -91,6 +91,19 @@ def compile_short(text: str, *, level: int) -> bytes:
     the whole pipeline takes is not repaid. `level` is that of code generation. Raises
     `CompileError`.
     """
+    module, machine = _prepared(text, level)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def assembly_short(text: str, *, level: int) -> str:
+    """What `compile_short` makes, as assembly."""
+    module, machine = _prepared(text, level)
+    listing: str = machine.emit_assembly(module)
+    return listing
+
+
+def _prepared(text: str, level: int) -> tuple[Any, Any]:
     machine = target_machine(level)
     module = parse(text)
     module.triple = llvm.get_process_triple()
@@ -103,8 +116,7 @@ def compile_short(text: str, *, level: int) -> bytes:
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
-    code: bytes = machine.emit_object(module)
-    return code
+    return module, machine
 
 
 def assembly(text: str, *, level: int = 2) -> str:

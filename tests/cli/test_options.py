@@ -92,7 +92,7 @@ def test_no_name_is_used_twice() -> None:
         ("-icount shift=auto,sleep=off", "icount", IcountConfig(None, sleep=False)),
         ("-rtc base=localtime,clock=vm", "rtc", RtcConfig("localtime", RtcClock.VIRTUAL)),
         ("-rtc 1970-01-02T00:00:01", "rtc.base", 86401),
-        ("-d int,mmu", "log.items", "int,mmu"),
+        ("-d int,unimp", "log.items", "int,unimp"),
         ("-D log", "log.file", Path("log")),
         (
             "-dfilter 0x1000..0x1fff,0x2000+0x10,0x3000-1",

@@ -15,9 +15,9 @@ def test_only_wanted_categories_are_written() -> None:
     out = io.StringIO()
     log = Log(LogCategory.INT, out)
     log.write(LogCategory.INT, "trap")
-    log.write(LogCategory.MMU, "walk")
+    log.write(LogCategory.UNIMP, "walk")
     assert out.getvalue() == "trap\n"
-    assert log.enabled(LogCategory.INT) and not log.enabled(LogCategory.MMU)
+    assert log.enabled(LogCategory.INT) and not log.enabled(LogCategory.UNIMP)
 
 
 def test_guest_errors_name_their_source_and_are_limited() -> None:

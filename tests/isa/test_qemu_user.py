@@ -37,7 +37,7 @@ ARITHMETIC = rows(
     lambda leaf: not SP_BASED.match(name_of(leaf))
     and set(leaf.extensions) <= {"i", "m", "c", "zba", "zbb", "zbc", "zbs"}
     and not is_control(leaf)
-    and leaf.insn.name not in ("ecall", "ebreak", "auipc", "mret", "fence")
+    and leaf.insn.name not in ("ecall", "ebreak", "mret", "wfi")
 )
 FLOATING = rows(lambda leaf: is_float(leaf) and not SP_BASED.match(name_of(leaf)))
 ATOMIC = rows(lambda leaf: leaf.insn.extension == "a")

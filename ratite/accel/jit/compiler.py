@@ -21,6 +21,7 @@ from ratite.accel.jit.region import (
     read_raw,
 )
 from ratite.accel.jit.tier1 import RegionText, Templates
+from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
 from ratite.native import u32, u64
 from ratite.native.cache import ObjectCache, key_of
@@ -86,6 +87,7 @@ class RegionCompiler:
         self._warm: set[int] = set()
         self._stop = threading.Event()
         self.failures: list[str] = []
+        self.log = QUIET
         self.stats = RegionStats()
         self._thread = threading.Thread(target=self._loop, name="ratite compiler", daemon=True)
         self._started = False
@@ -177,9 +179,15 @@ class RegionCompiler:
         began = time.perf_counter()
         if self._templates is None:
             self._templates = replace(self._make_templates(), exact_budget=self._exact)
-        from ratite.native.compile import compile_short  # LLVM: not needed for cached regions
+        # LLVM: not needed for cached regions
+        from ratite.native.compile import assembly_short, compile_short
 
         text = RegionText(region, self._templates, REGION).text()
+        head = f"region {region.entry.pc:#x}, {region.instructions} instructions"
+        if self.log.enabled(LogCategory.LLVM):
+            self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
+        if self.log.enabled(LogCategory.OUT_ASM):
+            self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{assembly_short(text, level=1)}")
         code = compile_short(text, level=1)
         self.stats.compiled += 1
         self.stats.instructions += region.instructions

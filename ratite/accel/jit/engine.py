@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ratite.accel.jit.compiler import RegionCompiler
+from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
+from ratite.accel.jit.region import read_block
+from ratite.core.log import QUIET, Log, LogCategory
 from ratite.cpu.block import MAX_INSTRUCTIONS, NEVER_HOT, block_size
 from ratite.cpu.debug import DebugTable, Watchpoint
 from ratite.cpu.exits import Exit
@@ -25,6 +28,7 @@ from ratite.native.host import allocate
 RAM_PAGES = 1 << (42 - PAGE_SHIFT)
 HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
+JIT_CATEGORIES = LogCategory.IN_ASM | LogCategory.LLVM | LogCategory.OUT_ASM | LogCategory.INT
 DEFAULT_BUFFER = 128 * MiB
 HOT = 1024
 """Entries after which a block is reported to the compiler."""
@@ -61,6 +65,7 @@ class JitMachine:
         ram: RamList,
         space: AddressSpace,
         options: JitOptions = JitOptions(),
+        log: Log = QUIET,
     ) -> None:
         loaded = load_tier0(target)
         self._loaded = loaded
@@ -101,8 +106,26 @@ class JitMachine:
             )
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
         self._debug = DebugTable(shared)
+        self.log = self._make_log(target, log)
         ram.add_code_listener(self.code_written)
         self.phys_map = PhysMapPublisher(space, self._publish)
+
+    def _make_log(self, target: str, log: Log) -> JitLog | None:
+        """The log of translated code and traps, if it is wanted."""
+        if not log.enabled(JIT_CATEGORIES):
+            return None
+        module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
+        reader = module.reader(self)
+        if self.compiler is not None:
+            self.compiler.log = log
+        return JitLog(
+            log,
+            self.shared,
+            lambda: [cpu.state for cpu in self.cpus],
+            lambda address: read_block(address, reader),
+            module.disassemble,
+            module.describe_trap,
+        )
 
     def _publish(self, address: int) -> None:
         for cpu in self.cpus:
@@ -117,6 +140,8 @@ class JitMachine:
         self.shared.cpus[len(self.cpus)] = state.pointer()
         self.cpus.append(cpu)
         self.shared.cpu_count = u32(len(self.cpus))
+        if self.log is not None:
+            self.log.start()
         if self.compiler is not None and self.options.background:
             self.compiler.start()
         return cpu
@@ -134,6 +159,8 @@ class JitMachine:
         """End the compiler and free its code. No vCPU executes any more."""
         if self.compiler is not None:
             self.compiler.stop()
+        if self.log is not None:
+            self.log.stop()
 
     def code_written(self, ram_addr: int, size: int) -> None:
         """Retire translated code that a write by a device, loader or debugger changed. Any

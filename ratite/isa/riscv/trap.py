@@ -81,6 +81,7 @@ def take_trap(hart: Hart, cause: u64, value: u64) -> None:
     """Enter the handler of an exception, or of an interrupt (bit 63 of `cause`), for the
     instruction at `hart.pc`.
     """
+    hart.note_trap(cause, value)
     hart.exception_pending = u32(0)
     hart.reservation_valid = u32(0)
     number = cause & 63
@@ -179,3 +180,37 @@ def leave_supervisor_trap(hart: Hart) -> u64:
     hart.set_mode()
     poll_interrupts(hart)
     return hart.sepc
+
+
+EXCEPTION_NAMES = {
+    0: "misaligned_fetch",
+    1: "fault_fetch",
+    2: "illegal_instruction",
+    3: "breakpoint",
+    4: "misaligned_load",
+    5: "fault_load",
+    6: "misaligned_store",
+    7: "fault_store",
+    8: "user_ecall",
+    9: "supervisor_ecall",
+    11: "machine_ecall",
+    12: "exec_page_fault",
+    13: "load_page_fault",
+    15: "store_page_fault",
+}
+INTERRUPT_NAMES = {
+    SSI: "s_software",
+    MSI: "m_software",
+    STI: "s_timer",
+    MTI: "m_timer",
+    SEI: "s_external",
+    MEI: "m_external",
+}
+
+
+def describe_trap(cause: int) -> str:
+    """A trap's cause in words, for logs."""
+    number = cause & 63
+    if cause & INTERRUPT:
+        return f"interrupt {number} ({INTERRUPT_NAMES.get(number, 'unknown')})"
+    return f"exception {number} ({EXCEPTION_NAMES.get(number, 'unknown')})"

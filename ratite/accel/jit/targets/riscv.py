@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from ratite.accel.jit.region import RegionBlock
 from ratite.accel.jit.tier0 import build_program, handler_name, helper_names, lower_program
 from ratite.accel.jit.tier1 import Promoted, Templates
 from ratite.accel.reference import ReferenceCpu
@@ -13,6 +14,7 @@ from ratite.cpu.hooks import Target
 from ratite.isa.decoder import Decoder, Leaf
 from ratite.isa.riscv import RISCV, Hart, target
 from ratite.isa.riscv.state import EXTENSION_BIT, MODE_FS, SINK
+from ratite.isa.riscv.trap import describe_trap
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.native.frontend import Program
@@ -101,6 +103,20 @@ def reader(machine: Any) -> RiscvReader:
     return RiscvReader(machine)
 
 
+_DISASSEMBLER = Decoder(RISCV)
+
+
+def disassemble(block: RegionBlock) -> list[str]:
+    """A block's code, a line per instruction: address, encoding, text."""
+    lines = []
+    for insn in block.instructions:
+        offset = insn.pc - block.pc
+        encoding = int.from_bytes(block.code[offset : offset + insn.length], "little")
+        text = _DISASSEMBLER.disassemble(encoding, insn.length * 8, lambda name: True)
+        lines.append(f"{insn.pc:#018x}:  {encoding:0{insn.length * 2}x}  {text}")
+    return lines
+
+
 @functools.cache
 def templates() -> Templates:
     """What regions are made of."""
@@ -113,3 +129,15 @@ def templates() -> Templates:
     )
     types = parameter_types(program.functions.values())
     return Templates(handlers, program.functions, promoted, types)
+
+
+__all__ = [
+    "TARGET",
+    "build",
+    "describe_trap",
+    "disassemble",
+    "reader",
+    "reference_cpu",
+    "templates",
+    "tier0_source",
+]
