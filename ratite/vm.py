@@ -360,6 +360,7 @@ class Vm:
         complete = getattr(made, "complete", None)
         if complete is not None:
             complete()
+        made.id = wanted.id
         self.backends.add_object(wanted.id, made)
 
     def remove_object(self, id: str) -> None:

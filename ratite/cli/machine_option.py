@@ -21,4 +21,7 @@ def machine(draft: Draft, text: str) -> None:
     accels = settings.text("accel")
     if accels:
         draft.set("accels", tuple(AccelConfig(name) for name in accels.split(":")))
+    backend = settings.text("memory-backend")
+    if backend:
+        draft.set("memory.backend", backend)
     draft.set("properties", {**draft.config.properties, **settings.rest()})

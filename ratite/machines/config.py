@@ -33,6 +33,7 @@ class MemoryConfig:
     size: int | None = None  # None: the board's default
     slots: int = 0
     max_size: int | None = None  # None: `size`
+    backend: str | None = None  # -machine memory-backend=: the object that it is taken from
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,8 @@ from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
 from ratite.machines.boot import Blob
 from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
-from ratite.memory import AddressSpace, Gpa, MemoryRegion, RamList
+from ratite.machines.memory_backend import MemoryBackend
+from ratite.memory import AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
 from ratite.qom import (
     Container,
     Object,
@@ -237,10 +238,25 @@ class Machine(Object):
 
     def add_ram(self, name: str, size: int, at: int) -> MemoryRegion:
         """RAM at an address."""
-        region = MemoryRegion.ram(name, self.ram.alloc(name, size))
+        region = MemoryRegion.ram(name, self._ram_block(name, size))
         self._unattached.add_child(f"{name}[*]", region)
         self.memory_root.add_subregion(at, region)
         return region
+
+    def _ram_block(self, name: str, size: int) -> RAMBlock:
+        """Host memory; for the guest's main memory from the backend that the user chose."""
+        chosen = self.config.memory.backend
+        if name != self.ram_id or chosen is None:
+            return self.ram.alloc(name, size)
+        backend = self.resolve_backend("object", chosen)
+        if not isinstance(backend, MemoryBackend):
+            raise ConfigError(f"-machine: Memory backend '{chosen}' not found")
+        if backend.size != size:
+            raise ConfigError(
+                f"-machine: Machine memory size (0x{size:x}) does not match size of the memory "
+                f"backend '{chosen}' (0x{backend.size:x})"
+            )
+        return backend.allocate(self.ram)
 
     def add_rom(self, name: str, size: int, at: int) -> MemoryRegion:
         """ROM at an address; `blobs` fill it."""

@@ -32,8 +32,10 @@ class DirtyClient(enum.IntEnum):
 class _Mapping:
     """Host memory: one mmap, where it is, and a writable view of it."""
 
-    def __init__(self, size: int, fd: int = -1) -> None:
-        kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS if fd < 0 else mmap.MAP_SHARED
+    def __init__(self, size: int, fd: int = -1, *, share: bool = True) -> None:
+        kind = mmap.MAP_SHARED if share else mmap.MAP_PRIVATE
+        if fd < 0:
+            kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self.map = mmap.mmap(fd, size, flags=kind | _MAP_NORESERVE)
         self.host = Hva(ctypes.addressof(ctypes.c_char.from_buffer(self.map)))
         self.view = memoryview(self.map)
@@ -90,11 +92,13 @@ class RamList:
         """All blocks, in order of allocation."""
         return tuple(self._blocks)
 
-    def alloc(self, idstr: str, size: int, *, path: str | None = None) -> RAMBlock:
+    def alloc(
+        self, idstr: str, size: int, *, path: str | None = None, share: bool = True
+    ) -> RAMBlock:
         """Map a new zeroed block; `size` is rounded up to whole pages.
 
-        With `path` it is that file's content instead, shared with the file, which is made or grown
-        as needed. Raises `HostError` if the host cannot give the memory, `ConfigError` if the id is
+        With `path` it is that file's content instead, and writes reach the file if `share`; it is
+        made or grown as needed. Raises `HostError` if the host cannot give the memory, `ConfigError` if the id is
         taken or the size is 0.
         """
         if size <= 0:
@@ -103,7 +107,10 @@ class RamList:
             raise ConfigError(f"RAM block '{idstr}' exists already")
         size = -(-size // PAGE_SIZE) * PAGE_SIZE
         offset = self._place(size)
-        mapping = self._map_file(size, path) if path is not None else self._map(idstr, size)
+        if path is None:
+            mapping = self._map(idstr, size)
+        else:
+            mapping = self._map_file(size, path, share=share)
         block = RAMBlock(self, idstr, size, offset, mapping)
         first, count = offset >> PAGE_BITS, size >> PAGE_BITS
         for dirty in self._dirty:
@@ -213,13 +220,13 @@ class RamList:
             raise HostError.from_os(attempt, error, idstr) from error
 
     @staticmethod
-    def _map_file(size: int, path: str) -> _Mapping:
+    def _map_file(size: int, path: str, *, share: bool) -> _Mapping:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if os.fstat(fd).st_size < size:
                     os.ftruncate(fd, size)
-                return _Mapping(size, fd)
+                return _Mapping(size, fd, share=share)
             finally:
                 with contextlib.suppress(OSError):
                     os.close(fd)

@@ -12,7 +12,7 @@ from ratite.native.types import Int, i64, u8, u32, u64
 from ratite.native.values import PcOffset, Ref, Val, ir_type
 
 if TYPE_CHECKING:
-    from ratite.native.frontend import Lifter
+    from ratite.native.expressions import Expressions
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Call:
     keywords: dict[str, Any]
 
 
-Handler = Callable[["Lifter", Call], Any]
+Handler = Callable[["Expressions", Call], Any]
 INTRINSICS: dict[str, Handler] = {}
 
 
@@ -39,7 +39,7 @@ def _lifts(*names: str) -> Callable[[Handler], Handler]:
     return add
 
 
-def _typed(lifter: Lifter, call: Call, index: int) -> Val:
+def _typed(lifter: Expressions, call: Call, index: int) -> Val:
     value = call.arguments[index]
     if isinstance(value, Val):
         return value
@@ -49,13 +49,13 @@ def _typed(lifter: Lifter, call: Call, index: int) -> Val:
 
 
 @_lifts("clz", "ctz", "popcount", "bswap")
-def _bits(lifter: Lifter, call: Call) -> Any:
+def _bits(lifter: Expressions, call: Call) -> Any:
     value = _typed(lifter, call, 0)
     return Val(value.kind, lifter.builder.emit(call.name, ir_type(value.kind), value.operand))
 
 
 @_lifts("quot", "rem")
-def _signed_division(lifter: Lifter, call: Call) -> Any:
+def _signed_division(lifter: Expressions, call: Call) -> Any:
     a = _typed(lifter, call, 0)
     b = lifter.coerce(call.arguments[1], a.kind, call.node)
     op = {"quot": "sdiv", "rem": "srem"}[call.name]
@@ -63,31 +63,31 @@ def _signed_division(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("native_only")
-def _native_only(lifter: Lifter, call: Call) -> Any:
+def _native_only(lifter: Expressions, call: Call) -> Any:
     return True
 
 
 @_lifts("likely", "unlikely")
-def _expectation(lifter: Lifter, call: Call) -> Any:
+def _expectation(lifter: Expressions, call: Call) -> Any:
     return call.arguments[0]
 
 
 @_lifts("host_load")
-def _host_load(lifter: Lifter, call: Call) -> Any:
+def _host_load(lifter: Expressions, call: Call) -> Any:
     kind = call.arguments[0]
     pointer = _host_pointer(lifter, call, 1)
     return Val(kind, lifter.builder.emit("ld", ir_type(kind), pointer, offset=0, scale=0))
 
 
 @_lifts("host_store")
-def _host_store(lifter: Lifter, call: Call) -> Any:
+def _host_store(lifter: Expressions, call: Call) -> Any:
     value = _typed(lifter, call, 1)
     pointer = _host_pointer(lifter, call, 0)
     lifter.builder.emit("st", ir_type(value.kind), pointer, value.operand, offset=0, scale=0)
 
 
 @_lifts("host_fill")
-def _host_fill(lifter: Lifter, call: Call) -> Any:
+def _host_fill(lifter: Expressions, call: Call) -> Any:
     address, byte, size = (
         lifter.coerce(argument, kind, call.node).operand
         for argument, kind in zip(call.arguments, (u64, u8, u64), strict=True)
@@ -95,7 +95,7 @@ def _host_fill(lifter: Lifter, call: Call) -> Any:
     lifter.builder.emit("host", "void", address, byte, size, what="fill")
 
 
-def _host_pointer(lifter: Lifter, call: Call, index: int) -> ir.Operand:
+def _host_pointer(lifter: Expressions, call: Call, index: int) -> ir.Operand:
     address = lifter.coerce(call.arguments[index], u64, call.node)
     return lifter.builder.emit("inttoptr", "ptr", address.operand)
 
@@ -103,7 +103,7 @@ def _host_pointer(lifter: Lifter, call: Call, index: int) -> ir.Operand:
 @_lifts(
     "atomic_swap", "atomic_add", "atomic_and", "atomic_or", "atomic_xor", "atomic_min", "atomic_max"
 )
-def _atomic_update(lifter: Lifter, call: Call) -> Any:
+def _atomic_update(lifter: Expressions, call: Call) -> Any:
     name = call.name.removeprefix("atomic_")
     value = _typed(lifter, call, 1)
     if name in ("min", "max"):
@@ -117,7 +117,7 @@ def _atomic_update(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("atomic_cas")
-def _atomic_cas(lifter: Lifter, call: Call) -> Any:
+def _atomic_cas(lifter: Expressions, call: Call) -> Any:
     value = _typed(lifter, call, 2)
     expected = lifter.coerce(call.arguments[1], value.kind, call.node)
     pointer = _host_pointer(lifter, call, 0)
@@ -129,7 +129,7 @@ def _atomic_cas(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("atomic_load")
-def _atomic_load(lifter: Lifter, call: Call) -> Any:
+def _atomic_load(lifter: Expressions, call: Call) -> Any:
     kind = call.arguments[0]
     return Val(
         kind, lifter.builder.emit("atomic_ld", ir_type(kind), _host_pointer(lifter, call, 1))
@@ -137,34 +137,34 @@ def _atomic_load(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("atomic_store")
-def _atomic_store(lifter: Lifter, call: Call) -> Any:
+def _atomic_store(lifter: Expressions, call: Call) -> Any:
     value = _typed(lifter, call, 1)
     pointer = _host_pointer(lifter, call, 0)
     lifter.builder.emit("atomic_st", ir_type(value.kind), pointer, value.operand)
 
 
 @_lifts("fence")
-def _fence(lifter: Lifter, call: Call) -> Any:
+def _fence(lifter: Expressions, call: Call) -> Any:
     lifter.builder.emit("fence", "void")
 
 
 @_lifts("pause")
-def _pause(lifter: Lifter, call: Call) -> Any:
+def _pause(lifter: Expressions, call: Call) -> Any:
     lifter.builder.emit("host", "void", what="pause")
 
 
 @_lifts("clock_ns")
-def _clock(lifter: Lifter, call: Call) -> Any:
+def _clock(lifter: Expressions, call: Call) -> Any:
     return Val(u64, lifter.builder.emit("host", "i64", what="clock_ns"))
 
 
 @_lifts("symbol_address")
-def _symbol(lifter: Lifter, call: Call) -> Any:
+def _symbol(lifter: Expressions, call: Call) -> Any:
     return Val(u64, lifter.builder.emit("symbol", "i64", name=call.arguments[0]))
 
 
 @_lifts("switch_call")
-def _switch_call(lifter: Lifter, call: Call) -> Any:
+def _switch_call(lifter: Expressions, call: Call) -> Any:
     """A switch over the table's keys, each case a call with its constants."""
     table, default, key, *arguments = call.arguments
     builder = lifter.builder
@@ -193,7 +193,7 @@ def _switch_call(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma")
-def _fpu_arithmetic(lifter: Lifter, call: Call) -> Any:
+def _fpu_arithmetic(lifter: Expressions, call: Call) -> Any:
     first = _typed(lifter, call, 0)
     operands = [
         lifter.coerce(argument, first.kind, call.node).operand for argument in call.arguments
@@ -202,7 +202,7 @@ def _fpu_arithmetic(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("feq", "flt", "fle")
-def _fpu_compare(lifter: Lifter, call: Call) -> Any:
+def _fpu_compare(lifter: Expressions, call: Call) -> Any:
     first = _typed(lifter, call, 0)
     second = lifter.coerce(call.arguments[1], first.kind, call.node)
     name = call.name
@@ -210,7 +210,7 @@ def _fpu_compare(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("fcvt", "ftosi", "sitof", "uitof")
-def _fpu_convert(lifter: Lifter, call: Call) -> Any:
+def _fpu_convert(lifter: Expressions, call: Call) -> Any:
     kind = call.arguments[0]
     value = _typed(lifter, call, 1)
     name = call.name
@@ -220,12 +220,12 @@ def _fpu_convert(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("host_fp_flags")
-def _fpu_flags(lifter: Lifter, call: Call) -> Any:
+def _fpu_flags(lifter: Expressions, call: Call) -> Any:
     return Val(u32, lifter.builder.emit("host", "i32", what="fp_flags"))
 
 
 @_lifts("host_fp_set")
-def _fpu_set(lifter: Lifter, call: Call) -> Any:
+def _fpu_set(lifter: Expressions, call: Call) -> Any:
     rounding = lifter.coerce(call.arguments[0], u32, call.node)
     lifter.builder.emit("host", "void", rounding.operand, what="fp_set")
 
@@ -234,21 +234,21 @@ def _fpu_set(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_load")
-def _guest_load(lifter: Lifter, call: Call) -> Any:
+def _guest_load(lifter: Expressions, call: Call) -> Any:
     kind, address = call.arguments
     operand = lifter.coerce(address, u64, call.node).operand
     return Val(kind, lifter.builder.emit("guest_ld", ir_type(kind), operand))
 
 
 @_lifts("guest_store")
-def _guest_store(lifter: Lifter, call: Call) -> Any:
+def _guest_store(lifter: Expressions, call: Call) -> Any:
     address = lifter.coerce(call.arguments[0], u64, call.node).operand
     value = _typed(lifter, call, 1)
     lifter.builder.emit("guest_st", ir_type(value.kind), address, value.operand)
 
 
 @_lifts("guest_pointer")
-def _guest_pointer(lifter: Lifter, call: Call) -> Any:
+def _guest_pointer(lifter: Expressions, call: Call) -> Any:
     """`pointer_to(address, size, access)`: host address of naturally aligned guest RAM, or a guest
     exception.
     """
@@ -260,7 +260,7 @@ def _guest_pointer(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_raise")
-def _guest_raise(lifter: Lifter, call: Call) -> Any:
+def _guest_raise(lifter: Expressions, call: Call) -> Any:
     cause, value = (lifter.coerce(argument, u64, call.node).operand for argument in call.arguments)
     state = call.ref
     assert state is not None
@@ -284,7 +284,7 @@ def _guest_raise(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_jump")
-def _guest_jump(lifter: Lifter, call: Call) -> Any:
+def _guest_jump(lifter: Expressions, call: Call) -> Any:
     target = call.arguments[0]
     if not isinstance(target, PcOffset):
         lifter.refuse(
@@ -295,14 +295,14 @@ def _guest_jump(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_jump_to")
-def _guest_jump_to(lifter: Lifter, call: Call) -> Any:
+def _guest_jump_to(lifter: Expressions, call: Call) -> Any:
     target = lifter.coerce(call.arguments[0], u64, call.node).operand
     _set_pc(lifter, call, target)
     lifter.builder.emit("lookup_tb", "void")
 
 
 @_lifts("guest_leave")
-def _guest_leave(lifter: Lifter, call: Call) -> Any:
+def _guest_leave(lifter: Expressions, call: Call) -> Any:
     """The instruction retires and the vCPU returns to its caller with an exit reason."""
     reason = lifter.coerce(call.arguments[0], u32, call.node).operand
     _set_pc(lifter, call, lifter.builder.emit("host", "i64", what="next_pc"))
@@ -310,7 +310,7 @@ def _guest_leave(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_end_block")
-def _guest_end_block(lifter: Lifter, call: Call) -> Any:
+def _guest_end_block(lifter: Expressions, call: Call) -> Any:
     """The instruction retires and its successor is looked up afresh: modes or mappings may have
     changed.
     """
@@ -319,12 +319,12 @@ def _guest_end_block(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("guest_sync")
-def _guest_sync(lifter: Lifter, call: Call) -> Any:
+def _guest_sync(lifter: Expressions, call: Call) -> Any:
     """Make pc and the instruction count in the CPU state those of this instruction."""
     lifter.builder.emit("host", "void", what="sync")
 
 
-def _set_pc(lifter: Lifter, call: Call, target: ir.Operand) -> None:
+def _set_pc(lifter: Expressions, call: Call, target: ir.Operand) -> None:
     assert call.ref is not None
     member = call.ref.kind.MEMBERS["pc"]
     lifter.builder.emit(
@@ -336,7 +336,7 @@ def _set_pc(lifter: Lifter, call: Call, target: ir.Operand) -> None:
 
 
 @_lifts("dispatch")
-def _dispatch(lifter: Lifter, call: Call) -> Any:
+def _dispatch(lifter: Expressions, call: Call) -> Any:
     record, block = (
         lifter.coerce(argument, u64, call.node).operand for argument in call.arguments[:2]
     )
@@ -346,11 +346,11 @@ def _dispatch(lifter: Lifter, call: Call) -> Any:
 
 
 @_lifts("continue_with")
-def _continue_with(lifter: Lifter, call: Call) -> Any:
+def _continue_with(lifter: Expressions, call: Call) -> Any:
     budget = lifter.coerce(call.arguments[1], i64, call.node).operand
     lifter.builder.emit("dispatch", "void", budget, handler=call.arguments[0])
 
 
 @_lifts("return_to_python")
-def _return_to_python(lifter: Lifter, call: Call) -> Any:
+def _return_to_python(lifter: Expressions, call: Call) -> Any:
     lifter.builder.emit("ret", "void")

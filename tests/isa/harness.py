@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from ratite.accel.jit.engine import JitMachine
+from ratite.accel.jit.engine import JitMachine, JitOptions
 from ratite.accel.jit.targets.riscv import TARGET
 from ratite.accel.reference import ReferenceCpu
 from ratite.cpu.exits import Exit
@@ -226,7 +226,7 @@ class Executor:
 
 
 def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
-    machine = JitMachine("riscv", ram, space, buffer_size=32 << 20, tier=0)
+    machine = JitMachine("riscv", ram, space, JitOptions(tier=0, buffer_size=32 << 20))
     return machine.attach(hart)
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from ratite.cpu.riscv import MODELS, RiscvVcpu
 from ratite.machines.machine import machine_types
+from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import command
 from ratite.monitor.commands.control import Target
 from ratite.monitor.errors import DeviceNotActive, QmpError
@@ -213,22 +214,18 @@ class Memdev:
 @command("query-memdev")
 def query_memdev(vm: Vm) -> list[Memdev]:
     """The memory backends: guest RAM."""
-    name = vm.machine.ram_id
-    return [
-        Memdev(
-            block.size,
-            merge=False,
-            dump=True,
-            prealloc=False,
-            share=False,
-            host_nodes=[],
-            policy=HostMemPolicy.DEFAULT,
-            id=block.idstr,
-            reserve=False,
-        )
-        for block in vm.machine.ram.blocks
-        if block.idstr == name
+    chosen = [node for node in vm.root.walk() if isinstance(node, MemoryBackend)]
+    shown = [
+        _memdev(node.id, node.size, share=node.share, prealloc=node.prealloc) for node in chosen
     ]
+    if vm.config.memory.backend is None and vm.machine.ram_id:
+        shown.append(_memdev(vm.machine.ram_id, vm.machine.memory_size))
+    return shown
+
+
+def _memdev(id: str, size: int, *, share: bool = False, prealloc: bool = False) -> Memdev:
+    policy = HostMemPolicy.DEFAULT
+    return Memdev(size, True, True, prealloc, share, [], policy, id, True)
 
 
 @dataclass(frozen=True)
