@@ -19,8 +19,8 @@ class IdleCpu:
         self.state = state
 
     def run(self) -> int:
-        """Nothing happens."""
-        return Exit.INTERRUPTED
+        """Nothing happens; not even a step."""
+        return Exit.DEBUG if self.state.stepping else Exit.INTERRUPTED
 
     def mmio_done(self, value: int, *, failed: bool) -> None:
         """There are no accesses."""

@@ -79,7 +79,7 @@ class ReferenceBus:
         """Store; a store across pages writes nothing unless both pages can be written."""
         if gva % PAGE + size > PAGE:
             self._place(gva, 1, WRITE)
-            self._place(gva + size - 1 & u64.MASK, 1, WRITE)
+            self._place((gva | PAGE - 1) + 1 & u64.MASK, 1, WRITE)
             for offset in range(size):
                 self.store(gva + offset & u64.MASK, value >> 8 * offset & 0xFF, 1)
             return

@@ -52,7 +52,9 @@ class SocketOptions(CommonOptions):
 
     path: Annotated[str | None, Doc("Unix socket")] = None
     abstract: Annotated[bool, Doc("the Unix socket has a name of its own, not a file's")] = False
-    host: Annotated[str, Doc("TCP host; without one this host only, a server's '*' is all addresses")] = ""
+    host: Annotated[
+        str, Doc("TCP host; without one this host only, a server's '*' is all addresses")
+    ] = ""
     port: Annotated[str | None, Doc("TCP port, by number or by service name")] = None
     to: Annotated[UInt16, Doc("a server takes the first free port up to this one")] = 0
     ipv4: Annotated[bool, Doc("use IPv4 addresses")] = True

@@ -23,5 +23,5 @@ def machine(draft: Draft, text: str) -> None:
         draft.set("accels", tuple(AccelConfig(name) for name in accels.split(":")))
     backend = settings.text("memory-backend")
     if backend:
-        draft.set("memory.backend", backend)
+        draft.set("memory_backend", backend)
     draft.set("properties", {**draft.config.properties, **settings.rest()})

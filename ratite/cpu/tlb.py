@@ -252,9 +252,8 @@ def store_slow(cpu: CpuState, gva: u64, value: u64, size: u32) -> None:
     if (gva & OFFSET_MASK) + u64(size) <= OFFSET_MASK + 1:
         store_in_page(cpu, gva, value, size)
         return
-    last = gva + u64(size) - 1
     tag_for(cpu, gva, u64(1), u32(WRITE))
-    tag_for(cpu, last, u64(1), u32(WRITE))
+    tag_for(cpu, (gva & PAGE_MASK) + 0x1000, u64(1), u32(WRITE))
     done = u32(0)
     while done < size:
         store_in_page(cpu, gva + u64(done), (value >> (8 * done)) & 0xFF, u32(1))

@@ -33,7 +33,6 @@ class MemoryConfig:
     size: int | None = None  # None: the board's default
     slots: int = 0
     max_size: int | None = None  # None: `size`
-    backend: str | None = None  # -machine memory-backend=: the object that it is taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +285,7 @@ class MachineConfig:
     properties: Properties = field(default_factory=dict)  # -M, but its type and dumpdtb
     cpu: CpuConfig = CpuConfig()
     memory: MemoryConfig = MemoryConfig()
+    memory_backend: str | None = None  # -machine memory-backend=: where main memory comes from
     smp: SmpConfig = SmpConfig()
     boot: BootConfig = BootConfig()
     drives: tuple[DriveConfig, ...] = ()

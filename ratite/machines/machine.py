@@ -245,7 +245,7 @@ class Machine(Object):
 
     def _ram_block(self, name: str, size: int) -> RAMBlock:
         """Host memory; for the guest's main memory from the backend that the user chose."""
-        chosen = self.config.memory.backend
+        chosen = self.config.memory_backend
         if name != self.ram_id or chosen is None:
             return self.ram.alloc(name, size)
         backend = self.resolve_backend("object", chosen)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ratite.chardev import Loop
-from ratite.monitor.types import ObjectType, object_type
+
+if TYPE_CHECKING:
+    from ratite.monitor.types import ObjectType
 
 T = TypeVar("T")
 Message = dict[str, object]
@@ -33,6 +35,8 @@ class EventType:
     @property
     def data(self) -> ObjectType:
         """Its members."""
+        from ratite.monitor.types import object_type  # not needed where nobody listens
+
         return object_type(self.cls)
 
 

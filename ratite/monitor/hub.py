@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Protocol
 
 from ratite.chardev import Chardev, MuxPort
 from ratite.core.errors import ConfigError
@@ -13,11 +14,17 @@ from ratite.machines.lifecycle import Cause, Change
 from ratite.monitor.errors import QmpError
 from ratite.monitor.event import EventBus
 from ratite.monitor.fds import FdSets
-from ratite.monitor.hmp.monitor import HmpMonitor
-from ratite.monitor.qmp import QmpMonitor
 from ratite.monitor.vm import Vm
 
-Monitor = QmpMonitor | HmpMonitor
+
+class Monitor(Protocol):
+    """A monitor of either kind."""
+
+    def open(self) -> None:
+        """Begin."""
+
+    def close(self) -> None:
+        """Say the last words and let the backend go."""
 
 
 class MonitorHub:
@@ -43,8 +50,12 @@ class MonitorHub:
             chardev.stay_behind()  # the terminal belongs to the guest at first
         monitor: Monitor
         if wanted.mode is MonitorMode.CONTROL:
+            from ratite.monitor.qmp import QmpMonitor
+
             monitor = QmpMonitor(self._vm, self, chardev, pretty=wanted.pretty)
         else:
+            from ratite.monitor.hmp.monitor import HmpMonitor
+
             monitor = HmpMonitor(self._vm, chardev)
         self.monitors.append(monitor)
         monitor.open()

@@ -3,8 +3,8 @@
 One model serves checking and reading arguments, writing results, introspection, completion and the
 reference manual. Python's `snake_case` is `dash-case` on the wire (`Named` says otherwise), an enum
 member's value is its word, `X | None = None` or any other default makes a member optional, and a
-dataclass is an object. `Annotated[A | B, Tagged("type")]` is a union: each class names its case in
-a ClassVar `case`.
+dataclass is an object. `Annotated[A | B, Tagged("type", "Either")]` is a union: each class names its
+case in a ClassVar `case`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from ratite.qom import Doc, Named
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """Annotation of a union: the member that says which case it is.
+    """Annotation of a union: the member that says which case it is, and the union's name.
 
     With `nested`, the other members are in an object of their own, under that name.
     """
 
     tag: str
+    name: str
     nested: str = ""
 
 
@@ -347,9 +348,8 @@ def unwrap(hint: Any) -> tuple[Any, list[object]]:
 def _union(base: Any, tagged: Tagged) -> UnionType:
     classes = typing.get_args(base) or (base,)
     cases = {cls.case: object_type(cls) for cls in classes}
-    name = "Or".join(cls.__name__ for cls in classes[:2])
-    words = word_type(f"{name}Kind", cases)
-    return UnionType(name, tagged.tag, tagged.nested, words, cases)
+    words = word_type(f"{tagged.name}Kind", cases)
+    return UnionType(tagged.name, tagged.tag, tagged.nested, words, cases)
 
 
 def word_type(name: str, words: Iterable[str]) -> EnumType:

@@ -38,6 +38,7 @@ ARITHMETIC = rows(
     and set(leaf.extensions) <= {"i", "m", "c", "zba", "zbb", "zbc", "zbs"}
     and not is_control(leaf)
     and leaf.insn.name not in ("ecall", "ebreak", "mret", "wfi")
+    and leaf.insn.name != "ctzw"  # QEMU 7.2 looks at the high word of a zero low word
 )
 FLOATING = rows(lambda leaf: is_float(leaf) and not SP_BASED.match(name_of(leaf)))
 # A store-conditional of another width than the load-reserved fails here and succeeds in QEMU; both may be.

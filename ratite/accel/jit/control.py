@@ -121,10 +121,13 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def lookup(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """Go on at `pc`."""
+    """Go on at `pc`. An empty budget ends the run before anything can go wrong there."""
     cpu.budget = budget
-    found = find_block(cpu)
-    dispatch(found, found, budget)
+    if unlikely(budget <= 0):
+        continue_with("tier0.kicked", budget)
+    else:
+        found = find_block(cpu)
+        dispatch(found, found, budget)
 
 
 @native
@@ -146,15 +149,18 @@ def link(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     so that a change of the mapping, which flushes the look-ups, cannot leave a stale one in use."""
     cpu.pc = record.payload
     cpu.budget = budget
-    found = find_block(cpu)
-    target = Block.at(found)
-    if (
-        target.second_ram == NO_PAGE
-        and target.pc & PAGE_MASK == block.pc & PAGE_MASK
-        and block.second_ram == NO_PAGE
-    ):
-        atomic_store(record.pointer() - RECORD_SIZE + 8, found)
-    dispatch(found, found, budget)
+    if unlikely(budget <= 0):
+        continue_with("tier0.kicked", budget)
+    else:
+        found = find_block(cpu)
+        target = Block.at(found)
+        if (
+            target.second_ram == NO_PAGE
+            and target.pc & PAGE_MASK == block.pc & PAGE_MASK
+            and block.second_ram == NO_PAGE
+        ):
+            atomic_store(record.pointer() - RECORD_SIZE + 8, found)
+        dispatch(found, found, budget)
 
 
 @native
@@ -185,7 +191,10 @@ def raised(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     if cpu.exception_pending != PENDING_EXIT:
         code = block.code + (cpu.pc - block.pc)
         if block.second_ram != NO_PAGE:
+            pending = cpu.exception_pending
+            cpu.exception_pending = u32(0)  # what the fetch may leave takes its place
             fetch_across(cpu, block.pc, block.code, u32(0x1000 - (block.pc & OFFSET_MASK)))
+            cpu.exception_pending = pending
             code = cpu.pointer() + CpuState.fetch_buffer.offset
         hooks.illegal_value(cpu, code)
     continue_with("tier0.fault", cpu.budget)

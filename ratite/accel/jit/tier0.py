@@ -31,6 +31,7 @@ from ratite.isa.state import WRITE, CpuState
 from ratite.native import ir
 from ratite.native.frontend import Lifter, Program
 from ratite.native.lower import Lowering, Policy, lower_module, native_signature
+from ratite.native.optimize import optimize
 from ratite.native.types import i64
 from ratite.native.values import Deferred, PcOffset, Ref, Val, ir_type
 
@@ -500,6 +501,8 @@ def build_program(
         lifted = program.require(slow_path.__native__, (), exported=True)  # type: ignore[attr-defined]
         lifted.kind = "cold"
     _export_callees(program, handlers.values())
+    for lifted in program.functions.values():
+        optimize(lifted)
     return program
 
 

@@ -85,7 +85,9 @@ class FdAddress:
     str: Annotated[str, Doc("a name that `getfd` gave, or a number")]
 
 
-Address = Annotated[InetAddress | UnixAddress | FdAddress, Tagged("type", nested="data")]
+Address = Annotated[
+    InetAddress | UnixAddress | FdAddress, Tagged("type", "SocketAddress", nested="data")
+]
 
 # -- what chardev-add takes
 
@@ -167,7 +169,7 @@ Backend = Annotated[
     | PipeBackend
     | RingbufBackend
     | SocketBackend,
-    Tagged("type", nested="data"),
+    Tagged("type", "ChardevBackend", nested="data"),
 ]
 
 

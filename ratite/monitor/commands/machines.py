@@ -218,7 +218,7 @@ def query_memdev(vm: Vm) -> list[Memdev]:
     shown = [
         _memdev(node.id, node.size, share=node.share, prealloc=node.prealloc) for node in chosen
     ]
-    if vm.config.memory.backend is None and vm.machine.ram_id:
+    if vm.config.memory_backend is None and vm.machine.ram_id:
         shown.append(_memdev(vm.machine.ram_id, vm.machine.memory_size))
     return shown
 

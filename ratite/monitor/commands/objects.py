@@ -28,6 +28,7 @@ from ratite.qom import Doc, Object, Property, find_type, registry
 from ratite.qom.property import Form, Required
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
+ABSTRACT = ("object", "bus", "accel", "memory-backend")
 _FORMS: dict[Form, Type] = {Form.BOOL: BOOL, Form.INT: INT, Form.SIZE: INT}
 
 
@@ -85,7 +86,7 @@ class ObjectTypeInfo:
 
 def is_abstract(cls: type[Object]) -> bool:
     """Whether a type has no instances of its own."""
-    return bool(getattr(cls, "__abstractmethods__", None)) or cls.type_name in ("object", "bus")
+    return bool(getattr(cls, "__abstractmethods__", None)) or cls.type_name in ABSTRACT
 
 
 def parent_name(cls: type[Object]) -> str:

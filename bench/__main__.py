@@ -1,0 +1,61 @@
+"""Runs measurements, prints their tables, and writes them to docs/reference/performance.md.
+
+    python -m bench [cpu] [boot] [start] [memory] [--runs N] [--only NAME,...] [--no-write]
+
+Without a mode all are run. Every mode runs its contestants in turn, round after round, on the host
+as it is: leave it alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import boot, cpu, memory, start
+from bench.report import Section, host_facts, save, write_document
+from bench.side_by_side import Plan
+
+MODES: dict[str, Callable[[Plan], Section]] = {
+    "cpu": cpu.measure,
+    "boot": boot.measure,
+    "start": start.measure,
+    "memory": memory.measure,
+}
+
+
+def main(words: list[str]) -> int:
+    """Run what the words name; the result is the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("modes", nargs="*", metavar="MODE", help="cpu, boot, start, memory")
+    parser.add_argument("--runs", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument("--only", default="", help="programs of the cpu mode, comma-separated")
+    parser.add_argument("--no-write", action="store_true", help="only print")
+    options = parser.parse_args(words)
+    unknown = set(options.modes) - set(MODES)
+    if unknown:
+        parser.error(f"no mode {', '.join(sorted(unknown))}; there are: {', '.join(MODES)}")
+    console = Console(stderr=True)
+    tables = Console(width=None if sys.stdout.isatty() else 120)
+    plan = Plan(
+        runs=options.runs,
+        only=tuple(filter(None, options.only.split(","))),
+        work=Path("build/bench").absolute(),
+        console=console,
+    )
+    for mode in options.modes or MODES:
+        section = MODES[mode](plan)
+        tables.print(section.table())
+        if not options.no_write:
+            save(plan.work, mode, section, host_facts())
+    if not options.no_write:
+        path = write_document(plan.work, tuple(MODES), Path("docs/reference/performance.md"))
+        console.print(f"written to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

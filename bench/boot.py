@@ -1,0 +1,77 @@
+"""Debian's kernel from power-on to the shell's marker, one hart, with the same firmware."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.report import Section
+from bench.side_by_side import (
+    Plan,
+    alternate,
+    have_qemu,
+    medians,
+    qemu,
+    ratite,
+    seconds_until,
+    with_cache,
+)
+from bench.start import first_start
+from ratite.cli.guest import MARKER, GuestFiles, fetch_guest
+
+
+class Quiet:
+    """Progress for nobody."""
+
+    def step(self, text: str) -> None:
+        """Ignore it."""
+
+    def percent(self, value: float) -> None:
+        """Ignore it."""
+
+
+def guest_options(files: GuestFiles) -> list[object]:
+    """The machine that is booted."""
+    boot = ["-kernel", files.kernel, "-initrd", files.initrd, "-append", "console=ttyS0"]
+    return ["-M", "virt", "-m", "512M", "-nographic", "-bios", files.opensbi, *boot]
+
+
+def measure(plan: Plan) -> Section:
+    """Boot everywhere."""
+    options = guest_options(fetch_guest(Quiet()))
+    marker = MARKER.encode()
+    with tempfile.TemporaryDirectory(prefix="ratite-bench-") as directory:
+        fresh, warm = Path(directory) / "fresh", Path(directory) / "warm"
+        first_start(plan, fresh)
+
+        def cold_boot() -> float:
+            cache = Path(directory) / "cold"
+            shutil.rmtree(cache, ignore_errors=True)
+            shutil.copytree(fresh, cache)
+            return seconds_until(ratite(*options), marker, environment=with_cache(cache))
+
+        def warm_boot() -> float:
+            return seconds_until(ratite(*options), marker, environment=with_cache(warm))
+
+        shutil.copytree(fresh, warm)
+        warm_boot()
+        found: dict[str, Callable[[], float]] = {}
+        if have_qemu():
+            found["QEMU"] = lambda: seconds_until(qemu(*options), marker)
+        found |= {"ratite, cold": cold_boot, "ratite, warm": warm_boot}
+        time = medians(alternate(plan, found))
+    rows = [
+        [name, f"{value:.2f}", f"{value / time['QEMU']:.2f}" if "QEMU" in time else "-"]
+        for name, value in time.items()
+    ]
+    return Section(
+        "Boot of Debian's kernel to the shell",
+        ["", "seconds", "of QEMU's"],
+        rows,
+        (
+            f"median of {plan.runs}; wall time from starting the program, 1 hart, 512 MiB, OpenSBI",
+            "cold: no code of this guest in the cache; warm: the same guest was booted before",
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Starting: how long until the program answers, and until the guest's first instructions run."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.suite import BARE, CROSS, LINK, RUNTIME
+from bench.report import Section
+from bench.side_by_side import (
+    Plan,
+    alternate,
+    have_qemu,
+    medians,
+    qemu,
+    ratite,
+    seconds_until,
+    with_cache,
+)
+
+FIRST = """\
+	.section .text.start, "ax"
+	.globl _start
+_start:	li	t0, 0x10000000
+	li	t1, '!'
+	sb	t1, 0(t0)
+	li	t0, 0x100000
+	li	t1, 0x5555
+	sw	t1, 0(t0)
+1:	j	1b
+"""
+
+
+def first_program(plan: Plan) -> Path:
+    """A guest that sends one character with its third instruction, and ends."""
+    directory = plan.work / "programs"
+    directory.mkdir(parents=True, exist_ok=True)
+    source, output = directory / "first.S", directory / "first.elf"
+    source.write_text(FIRST, encoding="ascii")
+    link = f"{LINK},{RUNTIME / 'bare.ld'}"
+    subprocess.run([CROSS, *BARE, link, "-o", output, source], check=True)
+    return output
+
+
+def start_options(plan: Plan) -> list[object]:
+    """The machine that is started."""
+    terminal = ["-display", "none", "-serial", "stdio"]
+    return ["-M", "virt", "-bios", "none", *terminal, "-kernel", first_program(plan)]
+
+
+def first_start(plan: Plan, cache: Path) -> float:
+    """Seconds that the first start ever takes; `cache` holds afterwards what it has made."""
+    cache.mkdir(parents=True, exist_ok=True)
+    return seconds_until(ratite(*start_options(plan)), b"", environment=with_cache(cache))
+
+
+def measure(plan: Plan) -> Section:
+    """Start everything."""
+    options = start_options(plan)
+    with tempfile.TemporaryDirectory(prefix="ratite-bench-") as directory:
+        warm = Path(directory) / "warm"
+        first_start(plan, warm)
+        number = iter(range(1000))
+
+        def ever() -> float:
+            cache = Path(directory) / f"empty{next(number)}"
+            return seconds_until(ratite(*options), b"!", environment=with_cache(cache))
+
+        found: dict[str, Callable[[], float]] = {}
+        if have_qemu():
+            found["QEMU -version"] = lambda: seconds_until(qemu("-version"), b"")
+            found["QEMU, first guest instruction"] = lambda: seconds_until(qemu(*options), b"!")
+        found |= {
+            "ratite -version": lambda: seconds_until(ratite("-version"), b""),
+            "ratite, first guest instruction": lambda: seconds_until(
+                ratite(*options), b"!", environment=with_cache(warm)
+            ),
+            "ratite, first guest instruction, first start ever": ever,
+        }
+        time = medians(alternate(plan, found))
+    return Section(
+        "Start",
+        ["", "seconds"],
+        [[name, f"{value:.3f}"] for name, value in time.items()],
+        (
+            f"median of {plan.runs}; from starting the process to the end of its answer, or to the "
+            "guest's first character",
+            "first start ever: with an empty cache directory, so that all generated code is made",
+        ),
+    )
