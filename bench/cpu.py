@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import geometric_mean, median
 
-from bench.suite import Outcome, Program, build
 from bench.report import Section
 from bench.side_by_side import BenchError, Plan, alternate, have_qemu, qemu, ratite, run_to_end
+from bench.suite import Outcome, Program, build
 
 TIER_0, TIER_1 = "tier 0", "tier 1"
 QEMU, NATIVE = "QEMU", "native"

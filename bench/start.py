@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.suite import BARE, CROSS, LINK, RUNTIME
 from bench.report import Section
 from bench.side_by_side import (
     Plan,
@@ -19,6 +18,7 @@ from bench.side_by_side import (
     seconds_until,
     with_cache,
 )
+from bench.suite import BARE, CROSS, LINK, RUNTIME
 
 FIRST = """\
 	.section .text.start, "ax"

@@ -96,7 +96,7 @@ def _csr(hart: Hart, number: int) -> Register:
     name = CSRS[number].name
     if name in _FLOAT_CSRS:
         return Register(name, _FIRST_CSR + number, 32, "int", read, write, "float")
-    return Register(name, _FIRST_CSR + number, 64, "int", read, write, "csr")
+    return Register(name, _FIRST_CSR + number, 64, "uint64", read, write, "csr")
 
 
 def _privilege(hart: Hart) -> Register:

@@ -166,10 +166,10 @@ def parse(data: bytes) -> object:
         value: object = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
     except RecursionError:
         return Fault("JSON nesting depth limit exceeded")
-    except DuplicateKey as error:
-        return Fault(f"JSON parse error, duplicate key '{error}'")
+    except DuplicateKey:
+        return Fault("JSON parse error, duplicate key")
     except ValueError as error:
-        return Fault(f"JSON parse error, {_reason(error)}")
+        return Fault(f"JSON parse error, {_reason(error, text)}")
     return Fault("QMP input must be a JSON object") if value is None else value
 
 
@@ -192,14 +192,21 @@ def _refuse(word: str) -> object:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise DuplicateKey(key)
-            seen.add(key)
+        raise DuplicateKey
     return made
 
 
-def _reason(error: ValueError) -> str:
+_REASONS = {
+    "Expecting value": "expecting value",
+    "Extra data": "expecting value",
+    "Expecting property name enclosed in double quotes": "expecting value",
+    "Expecting ':' delimiter": "missing : in object pair",
+    "Expecting ',' delimiter": "expected separator",
+}
+
+
+def _reason(error: ValueError, text: str) -> str:
+    if text.isalpha():
+        return f"invalid keyword '{text}'"
     message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    return "expecting value" if message == "Expecting value" else message[:1].lower() + message[1:]
+    return _REASONS.get(message, message[:1].lower() + message[1:])

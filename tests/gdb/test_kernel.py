@@ -16,29 +16,35 @@ from ratite.cli.options import parse
 from ratite.vm import SERIAL_ID
 
 pytestmark = pytest.mark.boot
-GDB, AS = "gdb-multiarch", "riscv64-linux-gnu-as"
+GDB, AS, LD = "gdb-multiarch", "riscv64-linux-gnu-as", "riscv64-linux-gnu-ld"
 
 
 def symbols(vm: ratite.Vm, path: Path) -> Path:
-    """An object file with the running kernel's own symbols."""
-    names = "start_kernel|kernel_init|schedule|jiffies|linux_banner|run_init_process"
-    vm.serial.send(f'grep -E " ({names})$" /proc/kallsyms; echo END\n')
+    """A program file with the running kernel's own symbols."""
+    names = "start_kernel|kernel_init|ret_from_fork|ret_from_fork_kernel_asm|schedule|linux_banner"
+    vm.serial.send(f'grep -E " ({names}|jiffies)$" /proc/kallsyms; echo EN""D\n')
     text = vm.serial.expect("\r\nEND", timeout=20)
-    source = ""
-    for address, kind, name in re.findall(r"([0-9a-f]{16}) (\w) (\w+)\r", text):
-        what = "function" if kind in "tT" else "object"
-        source += f".globl {name}\n.type {name}, @{what}\n{name} = 0x{address}\n"
-    assert "start_kernel" in source
-    output = path / "kernel.o"
-    subprocess.run([AS, "-o", str(output), "-"], input=source, text=True, check=True)
-    return output
+    found = sorted(re.findall(r"([0-9a-f]{16}) (\w) (\w+)\r", text))
+    functions = [(int(address, 16), name) for address, kind, name in found if kind in "tT"]
+    base = functions[0][0]
+    source = '.option norelax\n.section .text,"ax",@nobits\n'
+    for address, name in functions:
+        source += f".org {address - base:#x}\n.globl {name}\n.type {name}, @function\n{name}:\n"
+    source += ".skip 4096\n"
+    for address, kind, name in found:
+        if kind not in "tT":
+            source += f".globl {name}\n.type {name}, @object\n{name} = 0x{address}\n"
+    parts, whole = path / "kernel.o", path / "kernel"
+    subprocess.run([AS, "-o", str(parts), "-"], input=source, text=True, check=True)
+    subprocess.run([LD, f"-Ttext={base:#x}", "-e0", "-o", str(whole), str(parts)], check=True)
+    return whole
 
 
 def test_the_kernel_is_debugged_from_start_kernel_to_the_shell(tmp_path: Path) -> None:
     guest = find_guest()
     if guest is None:
         pytest.skip("no guest software: see `ratite fetch`")
-    for tool in (GDB, AS):
+    for tool in (GDB, AS, LD):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
     options = f"-M virt -m 512M -smp 2 -bios builtin -display none -gdb unix:{tmp_path}/gdb"
@@ -78,9 +84,11 @@ def test_the_kernel_is_debugged_from_start_kernel_to_the_shell(tmp_path: Path) -
             check=False,
         )
         output = done.stdout + done.stderr
-        assert "hit Breakpoint 1, 0x" in output and "start_kernel" in output, output
+        assert "hit Breakpoint 1, 0x" in output and "in start_kernel ()" in output, output
         assert "Thread 1.2 (CPU#1 [halted ])" in output, output
         assert "$1 = 0xa" in output and "Linux version" in output, output
-        assert "hit Breakpoint 2, 0x" in output and "kernel_init" in output, output
+        assert (
+            "#0  0x" in output and "in kernel_init ()" in output and "in ret_from_fork" in output
+        ), output
         assert "Hardware watchpoint 3" in output and "New value" in output, output
         vm.serial.expect(MARKER, timeout=90)

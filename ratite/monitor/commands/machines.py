@@ -6,7 +6,6 @@ commands about them answer as QEMU's do on a machine without.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import command
 from ratite.monitor.commands.control import Target
 from ratite.monitor.errors import DeviceNotActive, QmpError
-from ratite.monitor.types import STR, Member, ObjectType, word_type
+from ratite.monitor.types import ObjectType, word_type
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc, keyword_arguments
 
@@ -234,6 +233,10 @@ class IothreadInfo:
 
     id: str
     thread_id: int
+    poll_max_ns: int
+    poll_grow: int
+    poll_shrink: int
+    aio_max_batch: int
 
 
 @command("query-iothreads")
@@ -264,14 +267,29 @@ def query_balloon(vm: Vm) -> BalloonInfo:
 # -- what no machine here has: clients ask nevertheless
 
 
+class TpmModel(Enum):
+    """Kinds of TPM devices."""
+
+    TPM_TIS = "tpm-tis"
+    TPM_CRB = "tpm-crb"
+    TPM_SPAPR = "tpm-spapr"
+
+
+class TpmType(Enum):
+    """Kinds of TPM backends."""
+
+    PASSTHROUGH = "passthrough"
+    EMULATOR = "emulator"
+
+
 @command("query-tpm-models")
-def query_tpm_models() -> list[str]:
+def query_tpm_models() -> list[TpmModel]:
     """Kinds of TPM devices: none."""
     return []
 
 
 @command("query-tpm-types")
-def query_tpm_types() -> list[str]:
+def query_tpm_types() -> list[TpmType]:
     """Kinds of TPM backends: none."""
     return []
 
@@ -311,20 +329,14 @@ class StatsTarget(Enum):
 
 
 def _stats_variants(arguments: ObjectType) -> ObjectType:
-    vcpus = Member("vcpus", "vcpus", _strings(), True)
+    common = tuple(entry for entry in arguments.members if entry.name != "vcpus")
+    vcpus = tuple(entry for entry in arguments.members if entry.name == "vcpus")
     cases = (
-        ("vcpu", ObjectType("StatsVCPUFilter", (vcpus,))),
+        ("vcpu", ObjectType("StatsVCPUFilter", vcpus)),
         ("vm", ObjectType("StatsVMFilter", ())),
     )
     words = word_type("StatsTarget", ("vm", "vcpu"))
-    return ObjectType(arguments.name, arguments.members, tag="target", variants=cases, words=words)
-
-
-@functools.cache
-def _strings() -> Any:
-    from ratite.monitor.types import ArrayType
-
-    return ArrayType(STR)
+    return ObjectType(arguments.name, common, tag="target", variants=cases, words=words)
 
 
 @command("query-stats", variants=_stats_variants)
