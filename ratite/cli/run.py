@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,6 @@ from ratite.machines.config import MachineConfig
 from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds that a Python thread may keep others waiting: timers and device accesses come from
-several.
-"""
-
-
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,7 +21,6 @@ def run_machine(config: MachineConfig) -> int:
     """Build the machine, run it to its end, and return the exit status. Raises `ConfigError` or
     `HostError`.
     """
-    sys.setswitchinterval(SWITCH_INTERVAL)
     if config.boot.dump_dtb is not None:
         return _dump_device_tree(config, config.boot.dump_dtb)
     if config.process.daemonize:

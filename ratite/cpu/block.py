@@ -29,7 +29,15 @@ from ratite.cpu.machine import (
     bucket_of,
     protect_page,
 )
-from ratite.cpu.tlb import JUMP_ENTRIES, OFFSET_MASK, PAGE_MASK, entry_at, fill, side_at
+from ratite.cpu.tlb import (
+    JUMP_ENTRIES,
+    OFFSET_MASK,
+    PAGE_MASK,
+    RECHECK,
+    entry_at,
+    fill,
+    side_at,
+)
 from ratite.isa.state import EXECUTE, LIMIT_MASK, LIMIT_STEP, CpuState
 from ratite.native import (
     Const,
@@ -59,6 +67,9 @@ NEVER_HOT = 0xFFFF_FFFF
 
 HANDLER_GO, HANDLER_LINK = "tier0.go", "tier0.link"
 HANDLER_BREAKPOINT = "tier0.debug"
+
+CHECKED = 1 << 31
+"""In a block's mode: its page is not executable as a whole."""
 
 
 def block_size(count: int) -> int:
@@ -117,9 +128,11 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
     cpu.lookups += 1
     ram_pc = code_page(cpu, pc) | pc & OFFSET_MASK
     shared = Shared.at(cpu.machine)
-    found = search(cpu, shared, ram_pc, pc)
+    if TlbEntry.at(entry_at(cpu, cpu.fetch_index, pc)).execute & RECHECK != 0:
+        return find_checked(cpu, shared, ram_pc, pc)
+    found = search(cpu, shared, ram_pc, pc, cpu.mode)
     if found == 0:
-        found = translate_block(cpu, shared, ram_pc, pc)
+        found = translate_block(cpu, shared, ram_pc, pc, cpu.mode)
     if found != 0:
         slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
         slot.pc = pc
@@ -128,14 +141,28 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
 
 
 @native
-def search(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
+def find_checked(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
+    """A block of one instruction, each part of which has been found executable just now. It is
+    entered nowhere that leads to it unchecked.
+    """
+    mode = cpu.mode | CHECKED
+    found = search(cpu, shared, ram_pc, pc, mode)
+    if found == 0:
+        found = translate_block(cpu, shared, ram_pc, pc, mode)
+    if Block.at(found).size > 2:
+        code_page(cpu, pc + 2)
+    return found
+
+
+@native
+def search(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64, mode: u32) -> u64:
     """The block with this key, or 0. A block on two pages is good only while both are where they
     were.
     """
-    here = atomic_load(u64, bucket_of(shared, ram_pc, pc, cpu.mode))
+    here = atomic_load(u64, bucket_of(shared, ram_pc, pc, mode))
     while here != 0:
         block = Block.at(here)
-        if block.ram_pc == ram_pc and block.pc == pc and block.mode == cpu.mode:
+        if block.ram_pc == ram_pc and block.pc == pc and block.mode == mode:
             if block.second_ram == NO_PAGE:
                 return here
             if code_page(cpu, (pc & PAGE_MASK) + 0x1000) == block.second_ram:
@@ -183,7 +210,7 @@ def write_exit(record: u64, target: u64) -> None:
 
 
 @native
-def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
+def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64, mode: u32) -> u64:
     """Translate the block at `pc`, unless another vCPU has just done so."""
     first_code = code_host(cpu, pc)
     in_page = u32(0x1000 - (pc & OFFSET_MASK))
@@ -195,7 +222,7 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
         if found == 0:
             second_ram = fetch_across(cpu, pc, first_code, in_page)
     shared.acquire()
-    existing = search_locked(shared, ram_pc, pc, cpu.mode, second_ram)
+    existing = search_locked(shared, ram_pc, pc, mode, second_ram)
     if existing != 0:
         shared.release()
         return existing
@@ -212,9 +239,10 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64) -> u64:
     block.ram_pc = ram_pc
     block.second_ram = second_ram
     block.code = first_code
-    block.mode = cpu.mode
+    block.mode = mode
     # Blocks of limited length exist to stop exactly; compiled code would not.
-    block.heat = shared.hot_threshold if cpu.block_limit == 0 else u32(NEVER_HOT)
+    hot = cpu.block_limit == 0 and mode & CHECKED == 0
+    block.heat = shared.hot_threshold if hot else u32(NEVER_HOT)
     block.uses = u64(0)
     block.fetch_index = cpu.fetch_index
     fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
@@ -247,6 +275,8 @@ def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, acr
     limit = shared.max_instructions
     if cpu.block_limit & LIMIT_MASK != 0 and cpu.block_limit & LIMIT_MASK < limit:
         limit = cpu.block_limit & LIMIT_MASK
+    if block.mode & CHECKED != 0:
+        limit = u32(1)
     breakpoints = shared.breakpoint_count != 0 and cpu.block_limit & LIMIT_STEP == 0
     record = block.pointer() + BLOCK_HEADER
     done = u32(0)

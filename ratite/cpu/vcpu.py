@@ -7,6 +7,7 @@ thread, so that guest time is a function of the instructions executed.
 
 from __future__ import annotations
 
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from ratite.memory import AddressSpace, Gpa, MemTxResult
 from ratite.native import i64, u32
 
 UNLIMITED = 1 << 62
+SWITCH_INTERVAL_S = 0.0001
 
 
 class Executor(Protocol):
@@ -160,6 +162,9 @@ class Runner(ABC):
 
     def resume(self) -> None:
         """Let the guest run. Starts the threads the first time."""
+        # A vCPU that leaves generated code for a device must not wait long for another thread's
+        # Python.
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self.clock.start()
         self._follow_clock()
         with self._gate:

@@ -106,19 +106,21 @@ class SchemaWriter:
         return {"meta-type": "enum", "members": members, "values": words}
 
     def _object(self, type_: ObjectType) -> Entry:
-        body: Entry = {"meta-type": "object", "members": [self._member(m) for m in type_.members]}
-        if type_.tag:
-            assert type_.words is not None
-            tag = {"name": type_.tag, "type": self.name_of(type_.words)}
-            body["members"] = [
-                tag if member["name"] == type_.tag else member
-                for member in (self._member(m) for m in type_.members)
-            ]
-            body["tag"] = type_.tag
-            body["variants"] = [
+        if not type_.tag:
+            return {"meta-type": "object", "members": [self._member(m) for m in type_.members]}
+        assert type_.words is not None
+        tag = {"name": type_.tag, "type": self.name_of(type_.words)}
+        return {
+            "meta-type": "object",
+            "members": [
+                tag if member.name == type_.tag else self._member(member)
+                for member in type_.members
+            ],
+            "tag": type_.tag,
+            "variants": [
                 {"case": word, "type": self.name_of(case)} for word, case in type_.variants
-            ]
-        return body
+            ],
+        }
 
     def _member(self, member: Member) -> Entry:
         entry: Entry = {"name": member.name, "type": self.name_of(member.type)}

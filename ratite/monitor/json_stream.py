@@ -69,17 +69,21 @@ class JsonStream:
         if end is None:
             if len(self._buffer) <= MAX_BYTES:
                 return None
-            self.clear()
+            self._begin()
             self._skipping = True
             return Fault("JSON token size limit exceeded")
         if end < 0:
-            self.clear()
+            self._begin()
             self._skipping = True
             return Fault("JSON nesting depth limit exceeded")
         data = bytes(self._buffer[:end])
         del self._buffer[:end]
-        self._scan = self._quote = self._braces = self._brackets = 0
+        self._begin()
         return parse(data)
+
+    def _begin(self) -> None:
+        """Look at the buffer from its start."""
+        self._scan = self._quote = self._braces = self._brackets = 0
 
     def _skip(self) -> bool:
         """Drop the rest of a line that was given up."""

@@ -9,8 +9,10 @@ RISC-V's order, which the rest of ratite uses: inexact 1, underflow 2, overflow 
 from __future__ import annotations
 
 import mmap
+import os
 import platform
 import sys
+import threading
 from ctypes import addressof, c_char
 
 _CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
@@ -142,3 +144,9 @@ class HostMemory:
 def allocate(size: int) -> HostMemory:
     """New zeroed memory of at least `size` bytes."""
     return HostMemory(max(size, 1))
+
+
+def be_nice() -> None:
+    """Give the calling thread less of a busy host's time than the threads that run guests."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

@@ -30,9 +30,10 @@ H_EXTENSION = "V hstatus vsstatus hideleg hedeleg vstvec vsepc vscause htval mtv
 EXPLAINED_HMP = {
     "info mtree": "the PCI bridge and the platform bus",
     "info mtree -f": "the PCI bridge",
-    "info qtree": "the PCI bridge and the platform bus; addresses of devices that QEMU maps without "
-    "telling its bus; two more properties of the UART; ioeventfd as it was asked for",
-    "info qom-tree": "the PCI bridge, the platform bus, inputs as objects; RAM is a child of the board",
+    "info qtree": "the PCI bridge and the platform bus; addresses of devices that QEMU maps "
+    "without telling its bus; two more properties of the UART; ioeventfd as it was asked for",
+    "info qom-tree": "the PCI bridge, the platform bus, inputs as objects; "
+    "RAM is a child of the board",
     "info registers -a": "the hypervisor extension",
     "info roms": "the device tree's size: QEMU reserves 1 MiB",
     "xp /4dh 0x1000": "QEMU does not sign-extend",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from ratite.native import Const, Field, Struct, i32, native, u8, u32, u64
 
-
 ONE = u64(1)
 
 

@@ -25,7 +25,7 @@ from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
 from ratite.native import u32, u64
 from ratite.native.cache import ObjectCache, key_of
-from ratite.native.host import allocate
+from ratite.native.host import allocate, be_nice
 from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject, code_space
 
@@ -129,6 +129,7 @@ class RegionCompiler:
     # -- the thread
 
     def _loop(self) -> None:
+        be_nice()
         while not self._stop.is_set():
             hot = self._take()
             if hot is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from ratite.cpu import hooks
 from ratite.cpu.block import (
+    CHECKED,
     DISTANCE_OFFSET,
     LENGTH_OFFSET,
     RECORD_SIZE,
@@ -155,7 +156,8 @@ def link(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         found = find_block(cpu)
         target = Block.at(found)
         if (
-            target.second_ram == NO_PAGE
+            (target.mode | block.mode) & CHECKED == 0
+            and target.second_ram == NO_PAGE
             and target.pc & PAGE_MASK == block.pc & PAGE_MASK
             and block.second_ram == NO_PAGE
         ):
