@@ -3,8 +3,8 @@
 One model serves checking and reading arguments, writing results, introspection, completion and the
 reference manual. Python's `snake_case` is `dash-case` on the wire (`Named` says otherwise), an enum
 member's value is its word, `X | None = None` or any other default makes a member optional, and a
-dataclass is an object. `Annotated[A | B, Tagged("type", "Either")]` is a union: each class names its
-case in a ClassVar `case`.
+dataclass is an object. `Annotated[A | B, Tagged("type", "Either")]` is a union: each class names
+its case in a ClassVar `case`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ratite.cli.draft import Wanted
+from ratite.cli.guest import find_guest
 from ratite.cli.options import parse
 from ratite.core import ConfigError
 
@@ -29,14 +30,14 @@ def blocks(path: Path, language: str, label: str = "") -> list[str]:
     return [text for kind, word, text in found if (kind, word) == (language, label)]
 
 
-def run(code: str, directory: Path) -> None:
-    """Run a program in a process, a directory and a cache of its own."""
+def run(code: str, directory: Path, **environment: str) -> None:
+    """Run a program in a process and a directory of its own."""
     program = directory / "document.py"
     program.write_text(code, encoding="utf-8")
     result = subprocess.run(
         [sys.executable, program],
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(directory / "cache")},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -64,7 +65,18 @@ def test_code_runs_in_order(path: Path, tmp_path: Path) -> None:
     if cases := blocks(path, "cases"):
         (tmp_path / "document.cases").write_text("\n".join(cases), encoding="utf-8")
         code.append(RUN_CASES)
-    run("\n".join(code), tmp_path)
+    # what is defined here must not stay in the user's cache
+    run("\n".join(code), tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+
+@pytest.mark.boot
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if blocks(path, "python", "boot")], ids=lambda p: p.name
+)
+def test_code_that_boots_a_guest_runs(path: Path, tmp_path: Path) -> None:
+    if find_guest() is None:
+        pytest.skip("no guest software: `ratite fetch` gets it")
+    run("\n".join(blocks(path, "python", "boot")), tmp_path)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -32,9 +32,9 @@ from ratite.isa.state import EXECUTE, READ, WRITE, CpuState
 from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
 from ratite.native import Array, Field, i64, u8, u32, u64
 
-EXECUTORS = ("reference", "tier0")
+EXECUTORS = ("reference", "tier0", "tier1")
 
-RAM_SIZE = 1 << 20
+RAM_SIZE, PAGE_SIZE = 1 << 20, 0x1000
 HANDLER, CODE = 0x100, 0x1000
 DEVICE, DEVICE_SIZE = 0x1000_0000, 0x1000
 ROM, ROM_SIZE = 0x2000_0000, 0x1_0000
@@ -104,6 +104,7 @@ class Executor:
         self.space = AddressSpace(system, "memory")
         self.hart = Hart.allocate()
         self.cpu = attach(self.hart, self.ram_list, self.space)
+        self.machine = getattr(self.cpu, "machine", None)  # of the JIT
         self._power_on()
         self._at_reset = ctypes.string_at(self.hart.address, Hart.SIZE)
 
@@ -173,8 +174,6 @@ class Executor:
             else:
                 return reason
 
-    machine: object = None
-
     def _access(self) -> None:
         hart = self.hart
         address, size = int(hart.mmio_address), int(hart.mmio_size)
@@ -225,9 +224,40 @@ class Executor:
         hart.set_mode()
 
 
+class RegionExecutor(Executor):
+    """Runs everything twice: once to have it translated, and from the same state again as compiled regions."""
+
+    def reset(self) -> None:
+        assert isinstance(self.machine, JitMachine)
+        self.machine.flush_code()
+        super().reset()
+
+    def run(self, instructions: int) -> int:
+        assert isinstance(self.machine, JitMachine)
+        state, memory = ctypes.string_at(self.hart.address, Hart.SIZE), self.ram.read(0, RAM_SIZE)
+        seen = list(self.device.log)
+        super().run(instructions)
+        changed = self.ram.read(0, RAM_SIZE)
+        for page in range(0, RAM_SIZE, PAGE_SIZE):
+            if memory[page : page + PAGE_SIZE] != changed[page : page + PAGE_SIZE]:
+                self.ram.write(page, memory[page : page + PAGE_SIZE])
+        ctypes.memmove(self.hart.address, state, Hart.SIZE)
+        self.device.log[:] = seen
+        self.cpu.flush()
+        self.machine.compile_all()
+        return super().run(instructions)
+
+
 def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
     machine = JitMachine("riscv", ram, space, JitOptions(tier=0, buffer_size=32 << 20))
     return machine.attach(hart)
+
+
+def _attach_tier1(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
+    options = JitOptions(
+        tier=1, buffer_size=32 << 20, cache=False, exact_budget=True, background=False
+    )
+    return JitMachine("riscv", ram, space, options).attach(hart)
 
 
 def _attach_reference(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
@@ -245,15 +275,23 @@ def _attach_reference(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
     return cpu
 
 
-_ATTACH = {"reference": _attach_reference, "tier0": _attach_tier0}
+_KINDS: dict[str, tuple[type[Executor], Callable[[Hart, RamList, AddressSpace], Cpu]]] = {
+    "reference": (Executor, _attach_reference),
+    "tier0": (Executor, _attach_tier0),
+    "tier1": (RegionExecutor, _attach_tier1),
+}
+
+
+def new_executor(name: str) -> Executor:
+    """A machine of its own on the executor of that name."""
+    kind, attach = _KINDS[name]
+    return kind(name, attach)
 
 
 @functools.cache
 def executor(name: str) -> Executor:
     """The executor of that name; one per process, reset by whoever uses it."""
-    made = Executor(name, _ATTACH[name])
-    made.machine = getattr(made.cpu, "machine", None)
-    return made
+    return new_executor(name)
 
 
 def difference(before: Snapshot, after: Snapshot) -> dict[str, tuple[int | None, int | None]]:

@@ -86,6 +86,8 @@ class RegionCompiler:
         self._uses: list[Any] = []
         self._warm: set[int] = set()
         self._stop = threading.Event()
+        self._installing = threading.Lock()
+        self._generation = 0  # of blocks: grows when all are forgotten
         self.failures: list[str] = []
         self.log = QUIET
         self.stats = RegionStats()
@@ -107,17 +109,20 @@ class RegionCompiler:
 
     def forget(self) -> None:
         """All blocks are gone, and no vCPU executes: free the regions' code."""
-        self._arena.reset()
-        self._uses.clear()
-        self._warm.clear()
-        self._seen = int(self._guest.shared.hot_head)
+        with self._installing:
+            self._arena.reset()
+            self._uses.clear()
+            self._warm.clear()
+            self._seen = int(self._guest.shared.hot_head)
+            self._generation += 1
 
     def compile_now(self, address: int, cpu: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void
         entry = read_raw(address)
         if entry is not None:
-            self._compile(entry, self._key(entry), self._finder(cpu, entry.fetch_index))
+            find = self._finder(cpu, entry.fetch_index)
+            self._compile(entry, self._key(entry), find, self._generation)
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
@@ -156,6 +161,7 @@ class RegionCompiler:
 
     def _consider(self, address: int, cpu: int) -> None:
         """Give a reported block a region: from the cache at once, else compiled when hotter."""
+        generation = self._generation
         entry = read_raw(address)
         if entry is None:
             return
@@ -165,14 +171,14 @@ class RegionCompiler:
         cached = self._from_cache(key, entry, find) if first else None
         if cached is not None:
             self.stats.cached += 1
-            self._install(*cached)
+            self._install(*cached, generation)
         elif first:
             self._warm.add(address)
             Block(address).heat = u32(COMPILE_HEAT)
         else:
-            self._compile(entry, key, find)
+            self._compile(entry, key, find, generation)
 
-    def _compile(self, entry: RawBlock, key: str, find: BlockFinder) -> None:
+    def _compile(self, entry: RawBlock, key: str, find: BlockFinder, generation: int) -> None:
         region = grow(entry.address, self._reader, find)
         if region is None:
             self.stats.refused += 1
@@ -196,7 +202,7 @@ class RegionCompiler:
         if self._cache is not None:
             members = [_describe(block) for block in region.blocks]
             self._cache.put(key, json.dumps(members).encode() + b"\0" + code)
-        self._install([block.address for block in region.blocks], code)
+        self._install([block.address for block in region.blocks], code, generation)
 
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
@@ -222,15 +228,19 @@ class RegionCompiler:
             addresses.append(block.address)
         return addresses, code
 
-    def _install(self, members: list[int], code: bytes) -> None:
-        loaded = LoadedObject(code, self._arena, self._helpers)
-        memory = allocate(len(members) * RegionUse.SIZE)
-        for index, address in enumerate(members):
-            RegionUse(memory.address + index * RegionUse.SIZE).next = u64(address)
-        if self._guest.install(loaded.address(REGION), memory.address, len(members)):
-            self._uses.append(memory)
-        else:
-            self.stats.void += 1
+    def _install(self, members: list[int], code: bytes, generation: int) -> None:
+        with self._installing:
+            if generation != self._generation:
+                self.stats.void += 1
+                return
+            loaded = LoadedObject(code, self._arena, self._helpers)
+            memory = allocate(len(members) * RegionUse.SIZE)
+            for index, address in enumerate(members):
+                RegionUse(memory.address + index * RegionUse.SIZE).next = u64(address)
+            if self._guest.install(loaded.address(REGION), memory.address, len(members)):
+                self._uses.append(memory)
+            else:
+                self.stats.void += 1
 
 
 def _describe(block: RawBlock | RegionBlock) -> list[int | str]:

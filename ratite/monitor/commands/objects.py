@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from ratite.devices import Device
 from ratite.machines.config import ObjectConfig
+from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import Rest, command
 from ratite.monitor.errors import DeviceNotFound, QmpError, missing, unexpected
 from ratite.monitor.types import (
@@ -215,13 +216,19 @@ def object_add(
     vm.add_object(ObjectConfig(qom_type, id, properties))
 
 
+def _is_used(vm: Vm, found: Object) -> bool:
+    if isinstance(found, MemoryBackend) and found.used:
+        return True
+    properties = ((node, e) for node in vm.root.walk() for e in node.properties().values())
+    return any(entry.kind and entry.get(node) is found for node, entry in properties)
+
+
 @command("object-del")
 def object_del(vm: Vm, id: str) -> None:
     """Delete an object that `object-add` or `-object` made. It must not be in use."""
     found = vm.root.children["objects"].children.get(id)
     if found is None:
         raise QmpError(f"object '{id}' not found")
-    for node in vm.root.walk():
-        if any(e.kind and e.get(node) is found for e in node.properties().values()):
-            raise QmpError(f"object '{id}' is in use, can not be deleted")
+    if _is_used(vm, found):
+        raise QmpError(f"object '{id}' is in use, can not be deleted")
     vm.remove_object(id)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ratite.monitor.errors import QmpError
 
 MASK = (1 << 64) - 1
+MAX_DEPTH = 50
 Register = Callable[[str], int | None]
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _REGISTER = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -28,6 +29,7 @@ class Expression:
         self.text = text
         self.at = at
         self._register = register
+        self._depth = 0
 
     def read(self) -> int:
         """The value of the longest expression from here on, 0 to 2**64-1. Raises
@@ -81,6 +83,15 @@ class Expression:
         return left // right if operator == "/" else left % right
 
     def _unary(self) -> int:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ExpressionError("expression is nested too deeply")
+        try:
+            return self._operand()
+        finally:
+            self._depth -= 1
+
+    def _operand(self) -> int:
         self._space()
         if self.at >= len(self.text):
             raise ExpressionError("unexpected end of expression")
