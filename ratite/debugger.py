@@ -60,7 +60,7 @@ class Debugger:
         self.stop_serving()
         if wanted is None:
             return ""
-        chardev = vm.add_chardev(wanted)
+        chardev = vm.backends.add_chardev(wanted)
         self.serve(chardev)
         return chardev.filename
 
@@ -70,7 +70,7 @@ class Debugger:
             self._server.shut()
             self._server = None
             if GDB_ID in self._vm.backends.chardevs:
-                self._vm.remove_chardev(GDB_ID)
+                self._vm.backends.remove_chardev(GDB_ID)
 
     def close(self) -> None:
         """The machine has ended: tell the client."""

@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import Any
 
 from ratite.accel.registry import make_engine
-from ratite.block import CacheMode, Drive, IoPool, open_image
-from ratite.chardev import Chardev, LocalChardev, MuxActions, MuxChardev, open_chardev
+from ratite.backends import Backends
+from ratite.chardev import LocalChardev, MuxActions
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
 from ratite.core.log import Log, parse_categories
@@ -37,12 +37,10 @@ from ratite.devices.power import PowerAction
 from ratite.machines.config import (
     AccelConfig,
     BootConfig,
-    ChardevConfig,
     CpuConfig,
     DriveConfig,
     MachineConfig,
     MemoryConfig,
-    ObjectConfig,
     RebootAction,
     ShutdownAction,
     SmpConfig,
@@ -52,7 +50,7 @@ from ratite.machines.machine import Environment, Machine, Power, RunState, machi
 from ratite.memory import Gpa, MemTxResult
 from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
-from ratite.qom import Container, Object, find_type, keyword_arguments
+from ratite.qom import Container, find_type, keyword_arguments
 
 DEFAULT_ISA = "riscv64"
 SERIAL_ID = "python-serial"
@@ -120,39 +118,6 @@ class Serial:
                 self._changed.wait(left)
 
 
-class Backends:
-    """Backends and objects of one machine, by kind and id. Those in the composition tree are
-    children of `chardev_root` and `object_root`.
-    """
-
-    def __init__(self) -> None:
-        self.chardevs: dict[str, Chardev] = {}
-        self.drives: dict[str, Drive] = {}
-        self.objects: dict[str, Any] = {}
-        self.chardev_root = Container()
-        self.object_root = Container()
-
-    def add_chardev(self, chardev: Chardev) -> None:
-        """Enter a character backend. Its id must be free."""
-        self.chardevs[chardev.id] = chardev
-        self.chardev_root.add_child(chardev.id, chardev)
-
-    def add_object(self, id: str, made: Object) -> None:
-        """Enter an object. Its id must be free."""
-        self.object_root.add_child(id, made)
-        self.objects[id] = made
-
-    def resolve(self, kind: str, id: str) -> object | None:
-        """Claim a backend for a device."""
-        if kind == "chardev":
-            chardev = self.chardevs.get(id)
-            return None if chardev is None else chardev.claim()
-        if kind == "drive":
-            drive = self.drives.get(id)
-            return None if drive is None else drive.claim()
-        return self.objects.get(id)
-
-
 class Vm:
     """One machine with everything that the host provides to it."""
 
@@ -203,17 +168,21 @@ class Vm:
         """Called on the main loop, with the machine lock held, after each change of the whole."""
         self._ended = threading.Event()
         self._crash: BaseException | None = None
-        self._mux_actions = mux_actions
-        self.backends = Backends()
         self._closers: list[Callable[[], None]] = []
         self._icount_now = [0]
         self.machine = self._make_machine()
+        self.loop = EventLoop(self.machine.lock)
+        self.hub = MonitorHub(self)
+        self.backends = Backends(
+            self.loop,
+            mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
+            self.hub.fd_sets.resolve,
+            escape=config.echr,
+        )
         self.root = Container()
         self.root.add_child("machine", self.machine)
         self.root.add_child("objects", self.backends.object_root)
         self.root.add_child("chardevs", self.backends.chardev_root)
-        self.loop = EventLoop(self.machine.lock)
-        self.hub = MonitorHub(self)
         self.listeners.append(self.hub.happened)
         self.debugger = Debugger(self)
         self.log = self._make_log()
@@ -247,6 +216,7 @@ class Vm:
     def _build(self) -> None:
         self.loop.start()
         self._closers.append(self.loop.stop)
+        self._closers.append(lambda: self._locked(self.backends.close))
         with self.machine.lock:
             self.hub.add_fds(self.config.add_fds)
             self._make_backends()
@@ -297,7 +267,7 @@ class Vm:
             self._open_debugger()
 
     def _open_monitors(self) -> None:
-        self._closers.append(lambda: self._close_backend(self.hub.close))
+        self._closers.append(lambda: self._locked(self.hub.close))
         for wanted in self.config.monitors:
             chardev = self.backends.chardevs.get(wanted.chardev)
             if chardev is None:
@@ -305,7 +275,7 @@ class Vm:
             self.hub.add(wanted, chardev.claim())
 
     def _open_debugger(self) -> None:
-        self._closers.append(lambda: self._close_backend(self.debugger.close))
+        self._closers.append(lambda: self._locked(self.debugger.close))
         if self.config.gdb is not None:
             self.debugger.serve(self.backends.chardevs[self.config.gdb])
         if self.config.qtest is not None:
@@ -314,94 +284,19 @@ class Vm:
     def _make_backends(self) -> None:
         config = self.config
         for wanted in config.objects:
-            with blaming(f"-object {wanted.type_name}"):
-                self.add_object(wanted)
+            known = find_type(wanted.type_name) is not None
+            with blaming(f"-object {wanted.type_name}" if known else "-object"):
+                self.backends.add_object(wanted)
         for chardev in config.chardevs:
-            self.add_chardev(chardev)
+            self.backends.add_chardev(chardev)
         if SERIAL_ID in config.serials:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)
-            self.backends.add_chardev(local)
-        pool = IoPool() if config.drives else None
-        if pool is not None:
-            self._closers.append(pool.close)
+            self.backends.adopt(local)
         for drive in config.drives:
-            self._add_drive(drive, pool)
+            self.backends.add_drive(drive)
 
-    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend. The machine lock is held. Raises `ConfigError` or
-        `HostError`.
-        """
-        if wanted.id in self.backends.chardevs:
-            raise ConfigError(f"Chardev with id '{wanted.id}' already exists")
-        id = f"{wanted.id}-base" if wanted.mux else wanted.id
-        chardev = open_chardev(wanted.backend, id, self.loop, wanted.properties)
-        self._closers.append(lambda: self._close_backend(chardev.close))
-        if wanted.mux:
-            quit = partial(self.quit, Cause.HOST_UI)
-            actions = self._mux_actions or MuxActions(quit=quit)
-            mux = MuxChardev(wanted.id, self.loop, chardev, actions, escape=self.config.echr)
-            self._closers.append(lambda: self._close_backend(mux.close))
-            self.backends.add_chardev(mux)
-            return mux
-        self.backends.add_chardev(chardev)
-        return chardev
-
-    def add_object(self, wanted: ObjectConfig) -> None:
-        """Make a user's object. The machine lock is held. Raises `ConfigError` or `HostError`."""
-        found = find_type(wanted.type_name)
-        if found is None:
-            raise ConfigError(f"invalid object type: {wanted.type_name}")
-        if wanted.id in self.backends.objects:
-            raise ConfigError(
-                f"attempt to add duplicate property '{wanted.id}' to object (type 'container')"
-            )
-        made = found(**keyword_arguments(found, dict(wanted.properties), self.backends.resolve))
-        complete = getattr(made, "complete", None)
-        if complete is not None:
-            complete()
-        made.id = wanted.id
-        self.backends.add_object(wanted.id, made)
-
-    def remove_object(self, id: str) -> None:
-        """Forget a user's object, which nobody uses. The machine lock is held."""
-        gone = self.backends.objects.pop(id)
-        gone.unparent()
-        close = getattr(gone, "close", None)
-        if close is not None:
-            close()
-
-    def remove_chardev(self, id: str) -> None:
-        """Close a character backend that nobody uses. The machine lock is held. Raises
-        `ConfigError`.
-        """
-        chardev = self.backends.chardevs.get(id)
-        if chardev is None:
-            raise ConfigError(f"Chardev '{id}' not found")
-        if chardev.claimed:
-            raise ConfigError(f"Chardev '{id}' is busy")
-        del self.backends.chardevs[id]
-        chardev.unparent()
-        chardev.close()
-
-    def _add_drive(self, wanted: DriveConfig, pool: IoPool | None) -> None:
-        assert pool is not None
-        if wanted.id in self.backends.drives:
-            raise ConfigError(f"-drive: duplicate id '{wanted.id}'")
-        if wanted.file is None:
-            raise ConfigError(f"-drive {wanted.id}: file= is missing")
-        node = open_image(
-            self.hub.fd_sets.resolve(str(wanted.file), writes=not wanted.read_only),
-            read_only=wanted.read_only,
-            snapshot=wanted.snapshot,
-            cache=CacheMode(wanted.cache),
-            discard=wanted.discard,
-        )
-        drive = Drive(wanted.id, node, self.loop, pool)
-        self._closers.append(lambda: self._close_backend(drive.close))
-        self.backends.drives[wanted.id] = drive
-
-    def _close_backend(self, close: Callable[[], None]) -> None:
+    def _locked(self, close: Callable[[], None]) -> None:
         with self.machine.lock:
             close()
 

@@ -203,7 +203,15 @@ def chardev(text: str) -> ChardevConfig:
     id = identifier(settings)
     if id is None:
         raise ConfigError("'id' is missing")
-    return ChardevConfig(backend, id, settings.switch("mux", False), settings.rest())
+    shared = settings.switch("mux", False)
+    return ChardevConfig(backend, id, shared, _with_old_words(settings.rest()))
+
+
+def _with_old_words(properties: dict[str, PropertyValue]) -> dict[str, PropertyValue]:
+    """`server,nowait` is how `server=on,wait=off` was written once, and often still is."""
+    if properties.pop("nowait", None) is not None:
+        properties.setdefault("wait", "off")
+    return properties
 
 
 def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
@@ -223,7 +231,7 @@ def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
         return ChardevConfig(kind, id, properties={"path": rest.replace(",,", ",")})
     if kind == "unix" and rest:
         settings = Settings.read(rest, "path")
-        return ChardevConfig("socket", id, properties=settings.rest())
+        return ChardevConfig("socket", id, properties=_with_old_words(settings.rest()))
     if kind in ("tcp", "telnet") and rest:
         settings = Settings.read(rest, "address")
         host, separator, port = settings.required("address").rpartition(":")
@@ -231,7 +239,7 @@ def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
             raise ConfigError(f"'{text}' needs a port: {kind}:HOST:PORT")
         telnet: dict[str, PropertyValue] = {"telnet": True} if kind == "telnet" else {}
         properties = {"host": host.strip("[]"), "port": port, **telnet, **settings.rest()}
-        return ChardevConfig("socket", id, properties=properties)
+        return ChardevConfig("socket", id, properties=_with_old_words(properties))
     forms = ("stdio", "pty", "null", "none", "file:", "pipe:", "unix:", "tcp:", "telnet:")
     raise ConfigError(
         f"'{text}' is no character device{suggest(kind + colon, (*forms, 'chardev:', 'mon:'))}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.threads import name_process, name_threads
 from ratite.machines.config import MachineConfig
 from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
@@ -40,6 +41,10 @@ def _run(config: MachineConfig, ready: object) -> int:
             ready()
             if not config.start_paused:
                 vm.start()
+            if config.process.name:
+                name_process(config.process.name)
+            if config.process.thread_names:
+                name_threads()
             unhold()
             while not vm.wait(3600):
                 continue

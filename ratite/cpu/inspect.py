@@ -49,7 +49,7 @@ class Inspector(Protocol):
         """Guest-physical address; None if it is not mapped."""
 
     def mappings(self) -> Iterator[Mapping] | None:
-        """The pages of the current page table, by address; None while it is not in use."""
+        """The pages of the current page table, by address; None while there is none."""
 
 
 def inspector(vcpu: Vcpu) -> Inspector:

@@ -48,7 +48,7 @@ _RESET_WORDS = (
     "mcycle_offset minstret_offset exception_cause exception_value"
 ).split()
 _RESET_FLAGS = (
-    "frm host_rm fs_dirty timer_changed sbi halted resync exception_pending mmio_count mmio_next "
+    "ssip_sent frm host_rm fs_dirty timer_changed sbi halted resync exception_pending mmio_count mmio_next "
     "reservation_valid block_limit"
 ).split()
 DELEGATED_EXCEPTIONS = 0xB3FF & ~(1 << ECALL_MACHINE)
@@ -306,7 +306,7 @@ class RiscvVcpu(Vcpu):
         """Drive a bit of mip. The machine lock is held."""
         hart = self.state
         if number == 1 and level:  # SSIP is set by SSWI and cleared by the hart itself
-            hart.mip_soft = u64(int(hart.mip_soft) | 2)
+            hart.ssip_sent = u32(1)
         else:
             lines = int(hart.irq_lines)
             hart.irq_lines = u64(lines | 1 << number if level else lines & ~(1 << number))

@@ -15,7 +15,7 @@ from ratite.isa.decoder import Decoder
 from ratite.isa.riscv import RISCV
 from ratite.isa.riscv.csr import CSR_NUMBER, csr_read
 from ratite.isa.riscv.mmu import BARE, PPN_MASK, PTE_R, PTE_V, PTE_W, PTE_X, SV39
-from ratite.isa.riscv.state import ABI_NAMES, FLOAT_NAMES, MACHINE
+from ratite.isa.riscv.state import ABI_NAMES, FLOAT_NAMES
 from ratite.isa.state import GuestException
 from ratite.memory import Gpa, MemTxResult
 from ratite.native import u32
@@ -92,10 +92,10 @@ class RiscvInspector:
         return self._vcpu.debug_translate(gva)
 
     def mappings(self) -> Iterator[Mapping] | None:
-        """The pages of the current page table, by address; None while it is not in use."""
+        """The pages of the current page table, by address; None while there is none."""
         satp = int(self._hart.satp)
         mode = satp >> 60
-        if mode == BARE or int(self._hart.privilege) == MACHINE:
+        if mode == BARE:
             return None
         levels = mode - SV39 + 3
         return self._table((satp & PPN_MASK) << PAGE_BITS, levels, 0, levels * 9 + PAGE_BITS)

@@ -16,7 +16,9 @@ class PortChanged:
 
 @dataclass(frozen=True, slots=True)
 class IoFailed:
-    """The host could not do a request to a drive; `errno` says why. `reported`: the guest was told."""
+    """The host could not do a request to a drive; `errno` says why, `reported` if the guest was
+    told.
+    """
 
     drive: str
     is_write: bool

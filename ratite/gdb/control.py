@@ -22,6 +22,8 @@ WINDOW_NS = 1_000_000
 """How long the other vCPUs run for each step of one, if they are to run at all."""
 BATCH = 256
 """Steps through a range before the main loop sees to others."""
+SOFT_STEPS = 24
+"""Instructions, more than the longest atomic sequence, that may end at gdb's own breakpoint."""
 
 
 class Host(Protocol):
@@ -70,6 +72,9 @@ class Step:
 
     first: int = 1
     last: int = 0
+
+
+EVERYWHERE = Step(0, (1 << 64) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +147,17 @@ class RunControl:
         self.waiting = True
         self._plan = plan
         while self._untold:
-            stop = self._untold.popleft()
-            if stop.vcpu in plan:
-                self._loop.post(partial(self._tell, stop))
+            untold = self._untold.popleft()
+            if untold.vcpu in plan:
+                self._tell(untold)
                 return
         if not self._host.can_run:
-            self._loop.post(lambda: self._tell(Stop(SIGQUIT, self.vcpus[0])))
+            self._tell(Stop(SIGQUIT, self.vcpus[0]))
         elif any(isinstance(action, Step) for action in plan.values()):
             self._round = object()
             self._advance(self._round)
+        elif (stop := self._step_softly(plan)) is not None:
+            self._stop(stop)
         else:
             self._ours = True
             self.points.commit()
@@ -211,8 +218,20 @@ class RunControl:
                     return None
         return stop
 
-    def _step(self, vcpu: Vcpu, step: Step) -> Stop | None:
-        for _ in range(BATCH):
+    def _step_softly(self, plan: Plan) -> Stop | None:
+        """gdb steps some vCPUs by a breakpoint at the next instruction and lets nothing else run:
+        an interrupt taken there could wait for the others for ever. So what is continued alone
+        executes its first instructions like steps."""
+        if len(plan) != 1:
+            return None
+        (vcpu,) = plan
+        if not vcpu.started or vcpu.state.halted or self._breakpoint_stop(vcpu) is not None:
+            return None
+        self.points.commit(stepping=True)
+        return self._step(vcpu, EVERYWHERE, SOFT_STEPS)
+
+    def _step(self, vcpu: Vcpu, step: Step, limit: int = BATCH) -> Stop | None:
+        for _ in range(limit):
             if not vcpu.started:
                 return Stop(SIGTRAP, vcpu)
             vcpu.state.watch_hit = u32(0)
@@ -222,8 +241,8 @@ class RunControl:
                 return stop
             if not step.first <= pc <= step.last:
                 return Stop(SIGTRAP, vcpu)
-            if self.points.breakpoint_at(pc) is not None:
-                return self._breakpoint_stop(vcpu)
+            if (stop := self._breakpoint_stop(vcpu)) or vcpu.state.halted:
+                return stop
         return None
 
     # -- stopping

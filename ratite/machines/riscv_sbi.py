@@ -9,9 +9,11 @@ Runs: per environment call from S mode, on the calling hart's thread, with the m
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from ratite.core.clock import Clock
+from ratite.cpu.exits import Exit
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.devices.power import PowerAction
 from ratite.isa.riscv.state import SSI, STCE, STI, SUPERVISOR
@@ -70,6 +72,7 @@ class Sbi:
             timer.delete()
         for number, hart in enumerate(self.harts):
             hart.state.mip_soft = u64(0)
+            hart.state.ssip_sent = u32(0)
             if number == 0:
                 hart.enter_supervisor(entry, number, fdt)
             else:
@@ -157,10 +160,18 @@ class Sbi:
         return SUCCESS, 0
 
     def _fence(self, targets: Iterable[RiscvVcpu], *, code: bool) -> None:
-        """Flush other harts' translations. Translated code follows stores by itself."""
-        if not code:
-            for target in targets:
-                target.executor.flush()
+        """Flush other harts' translations, and return when none is used any more. Translated code
+        follows stores by itself.
+        """
+        if code:
+            return
+        wanted = list(targets)
+        for target in wanted:
+            target.executor.flush()
+        for target in wanted:
+            # In generated code it sees the request soon; outside, before it enters again.
+            while target.state.flush_request and target.state.exit_reason == Exit.NONE:
+                time.sleep(0)
 
     def _hsm(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
         match function:
@@ -186,6 +197,7 @@ class Sbi:
         if address & 1 or self.memory.map(Gpa(address & -2), 2) is None:
             return INVALID_ADDRESS, 0
         target.enter_supervisor(address, number, opaque)
+        target.state.exit_reason = u32(Exit.INTERRUPTED)  # it is outside until it runs
         target.state.halted = u32(0)
         target.kick()
         return SUCCESS, 0
@@ -194,6 +206,7 @@ class Sbi:
     def _stop(hart: RiscvVcpu) -> None:
         hart.started = False
         hart.state.halted = u32(1)
+        hart.state.exit_reason = u32(Exit.INTERRUPTED)
 
     def _suspend(self, hart: RiscvVcpu, arguments: list[int]) -> Answer:
         kind = arguments[0]
@@ -270,6 +283,7 @@ class Sbi:
                 return taken[0] if taken else FAILED
             case 3:
                 hart.state.mip_soft = u64(int(hart.state.mip_soft) & ~(1 << SSI))
+                hart.state.ssip_sent = u32(0)
             case 4 | 5 | 6 | 7:
                 targets = self._legacy_targets(hart, arguments[0])
                 if extension == 4:

@@ -98,8 +98,8 @@ class RamList:
         """Map a new zeroed block; `size` is rounded up to whole pages.
 
         With `path` it is that file's content instead, and writes reach the file if `share`; it is
-        made or grown as needed. Raises `HostError` if the host cannot give the memory, `ConfigError` if the id is
-        taken or the size is 0.
+        made or grown as needed. Raises `HostError` if the host cannot give the memory and
+        `ConfigError` if the id is taken or the size is 0.
         """
         if size <= 0:
             raise ConfigError(f"RAM block '{idstr}': the size must be more than 0")

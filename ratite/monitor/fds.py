@@ -99,7 +99,7 @@ class FdSets:
         if not found.members:
             del self.sets[set_id]
 
-    def resolve(self, path: str, *, writes: bool) -> str:
+    def resolve(self, path: str, writes: bool, /) -> str:
         """A path that can be opened: itself, or for `/dev/fdset/N` that of a member that may be
         written if `writes`. Raises `HostError`.
         """

@@ -44,6 +44,18 @@ class Backends(Protocol):
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""
 
+    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend."""
+
+    def remove_chardev(self, id: str) -> None:
+        """Close a character backend that nobody uses."""
+
+    def add_object(self, wanted: ObjectConfig) -> None:
+        """Make a user's object."""
+
+    def remove_object(self, id: str) -> None:
+        """Forget a user's object."""
+
 
 class Vm(Protocol):
     """One machine with everything that the host provides to it. Commands run on the main loop with
@@ -99,18 +111,6 @@ class Vm(Protocol):
 
     def power_down(self) -> None:
         """Press the power button."""
-
-    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend."""
-
-    def remove_chardev(self, id: str) -> None:
-        """Close a character backend that nobody uses."""
-
-    def add_object(self, wanted: ObjectConfig) -> None:
-        """Make a user's object."""
-
-    def remove_object(self, id: str) -> None:
-        """Forget a user's object."""
 
     def command_line_options(self) -> Iterable[OptionInfo]:
         """What the command line takes."""

@@ -4,7 +4,7 @@ import pytest
 
 from ratite.cli.options import parse
 from ratite.core import ConfigError
-from ratite.machines.config import ChardevConfig, MachineConfig, MonitorConfig
+from ratite.machines.config import ChardevConfig, MachineConfig, MonitorConfig, MonitorMode
 
 
 def shape(config: MachineConfig) -> tuple[list[str], list[str | None], list[str]]:
@@ -124,3 +124,17 @@ def test_what_cannot_be_connected(arguments: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse(arguments.split())
     assert str(raised.value) == message
+
+
+def test_qmp_servers_are_monitors_for_programs() -> None:
+    config = parse("-qmp unix:/x,server,nowait -qmp-pretty stdio -serial null".split())
+    assert [(m.chardev, m.mode, m.pretty) for m in config.monitors] == [
+        ("compat_monitor0", MonitorMode.CONTROL, False),
+        ("compat_monitor1", MonitorMode.CONTROL, True),
+    ]
+    assert dict(config.chardevs[1].properties) == {"path": "/x", "server": "on", "wait": "off"}
+
+
+def test_a_monitor_for_programs_on_a_named_device() -> None:
+    text = "-chardev socket,id=c,fd=7,server=on,wait=off -mon chardev=c,id=m,mode=control,pretty=on"
+    assert parse(text.split()).monitors == (MonitorConfig("c", MonitorMode.CONTROL, True),)

@@ -7,7 +7,7 @@ import pytest
 from tests.isa import harness
 
 
-@pytest.fixture(params=harness.EXECUTORS)
+@pytest.fixture(params=harness.PARAMETERS)
 def executor(request: pytest.FixtureRequest) -> harness.Executor:
     """A freshly reset hart, on each executor."""
     made = harness.executor(request.param)

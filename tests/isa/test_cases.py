@@ -6,12 +6,12 @@ import pytest
 
 from ratite.isa.riscv import RISCV
 from tests.isa.cases import Case, chapters, check, load_cases
-from tests.isa.harness import EXECUTORS, executor
+from tests.isa.harness import PARAMETERS, executor
 
 CASES = [case for chapter in chapters() for case in load_cases(chapter)]
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.place} {case.text}")
 def test_instruction(case: Case, name: str) -> None:
     check(case, executor(name))

@@ -20,7 +20,7 @@ import pytest
 from ratite.isa.decoder import Leaf
 from ratite.isa.spec import Insn
 from tests.isa.assembler import assemble, program
-from tests.isa.harness import EXECUTORS, executor
+from tests.isa.harness import FAST, executor
 from tests.isa.streams import BASES, Generator, is_control, is_float, name_of, rows, state
 from tests.isa.test_streams import listing
 
@@ -184,12 +184,17 @@ def compare(seed: int, kind: str, count: int, length: int, folder: Path, names: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_programs_end_as_under_qemu(kind: str, tmp_path: Path) -> None:
-    compare(1, kind, 40, 12, tmp_path, EXECUTORS)
+    compare(1, kind, 40, 12, tmp_path, FAST)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_programs_end_as_under_qemu(kind: str, tmp_path: Path) -> None:
-    others = tuple(name for name in EXECUTORS if name != "reference")
-    for seed in range(100, 160):
-        compare(seed, kind, 400, 12, tmp_path, others)
+    for seed in range(100, 130):
+        compare(seed, kind, 400, 12, tmp_path, ("tier0",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_compiled_programs_end_as_under_qemu(kind: str, tmp_path: Path) -> None:
+    compare(7, kind, 30, 12, tmp_path, ("tier1",))

@@ -124,3 +124,12 @@ def test_code_listeners_hear_of_writes_to_pages_with_code_only(ram_list: RamList
     ram_list.remove_code_listener(listener)
     block.write(0x3800, b"x")
     assert len(heard) == 2
+
+
+def test_a_private_file_is_read_but_not_written(tmp_path: Path) -> None:
+    file = tmp_path / "ram"
+    file.write_bytes(b"x" * 4096)
+    block = RamList().alloc("ram", 4096, path=str(file), share=False)
+    assert block.read(0, 1) == b"x"
+    block.write(0, b"y")
+    assert block.read(0, 1) == b"y" and file.read_bytes()[:1] == b"x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -125,7 +126,6 @@ def test_page_tables_are_shown(make_vm: MakeVm) -> None:
     entry(middle + 8, 0x8020_0000, leaf & ~4)
     hart = vm.cpus[0]
     hart["satp"] = 8 << 60 | root >> 12
-    vm.machine.vcpus[0].state.privilege = type(vm.machine.vcpus[0].state.privilege)(1)
     qmp = machine.client()
     assert qmp.hmp("info mem") == (
         "vaddr            paddr            size             attr\n"
@@ -347,7 +347,10 @@ def test_the_terminal_is_shared_with_the_guest(tmp_path: Path) -> None:
     options = "-M virt -bios none -S -nographic"
     terminal = pexpect.spawn(sys.executable, ["-c", program, *options.split()], timeout=30)
     try:
-        time.sleep(1)
+        deadline = time.monotonic() + 30
+        while termios.tcgetattr(terminal.child_fd)[3] & termios.ICANON:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         terminal.send("x")  # to the guest
         terminal.send("\x01c")
         terminal.expect_exact("(qemu) ")

@@ -48,8 +48,12 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         flush(cpu)
     if cpu.mmio_next < cpu.mmio_count and cpu.mmio_serial == cpu.retired():
         found = find_block(cpu)
-        here = Block.at(found)
-        dispatch(found + BLOCK_HEADER, found, budget - i64(here.count))
+        left = budget - i64(Block.at(found).count)
+        if unlikely(left < 0):
+            cpu.exit_reason = u32(Exit.BUDGET)
+            return_to_python()
+        else:
+            dispatch(found + BLOCK_HEADER, found, left)
     else:
         if cpu.stepping == 0:
             hooks.take_interrupt(cpu)

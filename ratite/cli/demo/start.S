@@ -22,7 +22,7 @@ enter:
 	csrw	stvec, t0
 	la	sp, _stack_top
 	la	t0, _bss
-	la	t1, _end
+	la	t1, _zeroed
 1:	sd	zero, (t0)
 	addi	t0, t0, 8
 	bltu	t0, t1, 1b

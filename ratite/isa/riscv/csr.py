@@ -149,6 +149,14 @@ def write_mip(hart: Hart, value: u64) -> None:
     writable = u64(SUPERVISOR_INTERRUPTS)
     if hart.menvcfg & STCE != 0:
         writable &= ~(1 << STI)
+    write_pending(hart, value, writable)
+
+
+@native
+def write_pending(hart: Hart, value: u64, writable: u64) -> None:
+    """Change pending bits. A raise of SSIP by somebody else is taken in by writing that bit."""
+    if writable & (1 << SSI) != 0:
+        hart.ssip_sent = u32(0)
     hart.mip_soft = (hart.mip_soft & ~writable) | (value & writable)
     poll_interrupts(hart)
 
@@ -176,8 +184,7 @@ def read_sip(hart: Hart) -> u64:
 def write_sip(hart: Hart, value: u64) -> None:
     """Of the delegated bits, the supervisor writes SSIP only."""
     writable = hart.mideleg & (1 << SSI)
-    hart.mip_soft = (hart.mip_soft & ~writable) | (value & writable)
-    poll_interrupts(hart)
+    write_pending(hart, value, writable)
 
 
 @native

@@ -101,6 +101,7 @@ class Hart(CpuState):
     mideleg = Field(u64)
     mie = Field(u64)
     mip_soft = Field(u64, doc="the bits of mip that software writes")
+    ssip_sent = Field(u32, doc="not 0: another hart or a device raised SSIP; cleared by this hart")
     irq_lines = Field(u64, doc="the bits of mip that devices drive; written by the machine only")
     mscratch = Field(u64)
     mepc = Field(u64)

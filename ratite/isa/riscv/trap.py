@@ -42,6 +42,8 @@ def time_ticks(hart: Hart) -> u64:
 def mip(hart: Hart) -> u64:
     """Pending interrupts: what software wrote, what devices drive, and the stimecmp comparator."""
     pending = hart.mip_soft | hart.irq_lines
+    if hart.ssip_sent != 0:
+        pending |= 1 << SSI
     if hart.menvcfg & STCE != 0:
         pending &= ~(1 << STI)
         if time_ticks(hart) >= hart.stimecmp:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar
@@ -185,16 +187,17 @@ def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevR
     """Open a character backend."""
     if id in vm.backends.chardevs:
         raise QmpError(f"Chardev with id '{id}' already exists")
-    options = {k: v for k, v in _options(session, backend).items() if v is not None}
-    try:
-        made = vm.add_chardev(ChardevConfig(backend.case, id, properties=options))
-    except ConfigError as error:
-        raise QmpError(f"Failed to add chardev '{id}': {error}") from None
+    with ExitStack() as taken:
+        options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
+        try:
+            made = vm.backends.add_chardev(ChardevConfig(backend.case, id, properties=options))
+        except ConfigError as error:
+            raise QmpError(f"Failed to add chardev '{id}': {error}") from None
     pty = made.filename.removeprefix("pty:") if isinstance(made, PtyChardev) else None
     return ChardevReturn(pty)
 
 
-def _options(session: Session, backend: Any) -> dict[str, PropertyValue]:
+def _options(session: Session, taken: ExitStack, backend: Any) -> dict[str, PropertyValue]:
     """A backend's options, by the names of the command line."""
     options: dict[str, PropertyValue] = {
         "logfile": backend.logfile,
@@ -214,11 +217,11 @@ def _options(session: Session, backend: Any) -> dict[str, PropertyValue]:
             options |= {"server": backend.server, "nodelay": backend.nodelay}
             options |= {"telnet": backend.telnet, "reconnect": backend.reconnect}
             options["wait"] = backend.wait if backend.server else None
-            options |= _address(session, backend.addr)
+            options |= _address(session, taken, backend.addr)
     return options
 
 
-def _address(session: Session, address: Any) -> dict[str, PropertyValue]:
+def _address(session: Session, taken: ExitStack, address: Any) -> dict[str, PropertyValue]:
     match address:
         case InetAddress():
             options: dict[str, PropertyValue] = {"host": address.host, "port": address.port}
@@ -226,13 +229,17 @@ def _address(session: Session, address: Any) -> dict[str, PropertyValue]:
         case UnixAddress():
             return {"path": address.path, "abstract": address.abstract}
     name = str(address.str)
-    return {"fd": name if name.isdecimal() else str(session.fds.take(name))}
+    if name.isdecimal():
+        return {"fd": name}
+    fd = session.fds.take(name)
+    taken.callback(os.close, fd)  # the backend has a duplicate
+    return {"fd": str(fd)}
 
 
 @command("chardev-remove")
 def chardev_remove(vm: Vm, id: str) -> None:
     """Close a character backend that nobody uses."""
-    vm.remove_chardev(id)
+    vm.backends.remove_chardev(id)
 
 
 @command("chardev-send-break")

@@ -213,7 +213,7 @@ def object_add(
             raise missing(entry.name)
     if not _IDENTIFIER.fullmatch(id):
         raise QmpError("Parameter 'id' expects an identifier")
-    vm.add_object(ObjectConfig(qom_type, id, properties))
+    vm.backends.add_object(ObjectConfig(qom_type, id, properties))
 
 
 def _is_used(vm: Vm, found: Object) -> bool:
@@ -231,4 +231,4 @@ def object_del(vm: Vm, id: str) -> None:
         raise QmpError(f"object '{id}' not found")
     if _is_used(vm, found):
         raise QmpError(f"object '{id}' is in use, can not be deleted")
-    vm.remove_object(id)
+    vm.backends.remove_object(id)

@@ -112,7 +112,7 @@ def chardev_add(shell: Shell, args: Rest) -> None:
     if backend is None or id is None:
         raise missing("backend" if backend is None else "id")
     mux = given.pop("mux", "off") == "on"
-    shell.vm.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
+    shell.vm.backends.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
 
 
 @hmp("chardev-remove", "remove chardev")
