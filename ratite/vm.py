@@ -274,6 +274,11 @@ class Vm:
                 raise ConfigError(f"-mon: there is no chardev '{wanted.chardev}'")
             self.hub.add(wanted, chardev.claim())
 
+    def serve_gdb(self, device: str) -> str:
+        """Serve gdb on a device, in the words of `-gdb`, and no longer on another; returns its
+        address, "" for `none`. The machine lock is held. Raises `ConfigError` or `HostError`."""
+        return self.debugger.serve_on(device)
+
     def _open_debugger(self) -> None:
         self._closers.append(lambda: self._locked(self.debugger.close))
         if self.config.gdb is not None:

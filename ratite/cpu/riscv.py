@@ -48,7 +48,8 @@ _RESET_WORDS = (
     "mcycle_offset minstret_offset exception_cause exception_value"
 ).split()
 _RESET_FLAGS = (
-    "ssip_sent frm host_rm fs_dirty timer_changed sbi halted resync exception_pending mmio_count mmio_next "
+    "ssip_sent frm host_rm fs_dirty timer_changed sbi halted resync exception_pending "
+    "mmio_count mmio_next "
     "reservation_valid block_limit"
 ).split()
 DELEGATED_EXCEPTIONS = 0xB3FF & ~(1 << ECALL_MACHINE)

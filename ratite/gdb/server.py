@@ -167,6 +167,8 @@ class GdbServer:
         session = self._join() if self._session.closing else self._session
         self._control.interrupt()  # nothing can be asked of a machine that runs
         reply = session.handle(payload)
+        if self._session is not session:  # a monitor command ended the server
+            return
         if isinstance(reply, Output):
             chunk = PACKET_SIZE // 2 - 8
             for start in range(0, len(reply.text), chunk):

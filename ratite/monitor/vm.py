@@ -97,6 +97,10 @@ class Vm(Protocol):
     def hub(self) -> MonitorHub:
         """What the monitors share."""
 
+    def serve_gdb(self, device: str) -> str:
+        """Serve gdb on a device, in the words of `-gdb`; returns its address, "" for `none`. Raises
+        `ConfigError` or `HostError`."""
+
     def start(self) -> None:
         """Let the guest run, or go on."""
 

@@ -173,6 +173,15 @@ def test_budget_is_exact_behind_a_device_access(executor: Executor) -> None:
         assert executor.device.log == [("read", 0, 4, 0x03020100)]
 
 
+@pytest.mark.parametrize("budget", [64, 65, 70])
+def test_budget_is_exact_when_an_access_splits_a_block(executor: Executor, budget: int) -> None:
+    """What follows the access is a block that reaches further than the one it was in."""
+    lines = ["lui x2, 0x10000", *["addi x1, x1, 1"] * 3, "lw x3, 0(x2)", *["addi x1, x1, 1"] * 120]
+    executor.load(CODE, program("\n".join(lines)))
+    executor.run(budget)
+    assert (executor.hart.pc, executor.hart.budget) == (CODE + 4 * budget, 0)
+
+
 def test_device_access_is_made_once(executor: Executor) -> None:
     executor.load(CODE, program("ld x3, 0(x2)\nsw x3, 8(x2)\nlbu x4, -1(x2)\nlw x5, 0x7ec(x2)"))
     executor.hart.x[2] = u64(DEVICE + 0x10)

@@ -609,7 +609,8 @@ def csr_access(hart: Hart, number: u32, operand: u64, operation: u32) -> u64:
     if operation != READ_ONLY:
         basis = old
         if (number == 0x344 or number == 0x144) and operation != REPLACE:
-            basis = hart.mip_soft  # devices' lines are read but not written back (priv 3.1.9)
+            # Devices' lines are read but not written back (priv 3.1.9).
+            basis = hart.mip_soft | (old & (1 << SSI))
         value = operand
         if operation == SET:
             value = basis | operand
