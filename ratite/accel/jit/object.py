@@ -28,6 +28,10 @@ class Tier0:
         return self._object.address(symbol)
 
 
+def _templates_key(target: str) -> str:
+    return key_of(("templates", target, source_digest()))
+
+
 def build_payload(target: str) -> bytes:
     """Generate tier 0 for an instruction set, named by its package below `ratite.isa`."""
     from ratite.native.compile import compile_text  # LLVM: not needed when the cache has the code
@@ -39,6 +43,8 @@ def build_payload(target: str) -> bytes:
         Path(keep).write_text(text, encoding="utf-8")
     payload = " ".join(helpers).encode() + b"\0" + compile_text(text)
     note_checked()
+    # Tier 1 wants them soon, and the functions have just been lifted.
+    ObjectCache().put(_templates_key(target), pickle.dumps(module.templates(), protocol=5))
     return payload
 
 
@@ -46,7 +52,7 @@ def build_payload(target: str) -> bytes:
 def load_templates(target: str) -> Templates:
     """What regions are made of. Lifting it takes a while, so that it is in the cache too."""
     cache = ObjectCache()
-    key = key_of(("templates", target, source_digest()))
+    key = _templates_key(target)
 
     def build() -> bytes:
         module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
