@@ -106,6 +106,7 @@ class Shared(Struct):
     cpus = Array(u64, MAX_CPUS, doc="host addresses of the vCPUs' states")
     max_instructions = Field(u32, doc="instructions of a block at most")
     hot_threshold = Field(u32, doc="entries after which a new block is hot")
+    compile_threshold = Field(u32, doc="further entries after which it is reported again")
     hot_head = Field(u32, doc="hot blocks reported, ever")
     hot_ring = Array(u64, HOT_RING, doc="host addresses of the last of them")
     hot_cpu = Array(u32, HOT_RING, doc="the vCPUs that reported them")

@@ -149,4 +149,4 @@ def allocate(size: int) -> HostMemory:
 def be_nice() -> None:
     """Give the calling thread less of a busy host's time than the threads that run guests."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)

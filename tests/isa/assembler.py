@@ -1,7 +1,7 @@
 """A small assembler over the encoding rows, in the manual's syntax, for tests.
 
-It shares the rows with the decoder, so it cannot vouch for them: `test_encoding.py` holds every line of the `.cases`
-files against binutils.
+It shares the rows with the decoder, so it cannot vouch for them: `test_encoding.py` holds every
+line of the `.cases` files against binutils.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ _OPERATORS: dict[type[ast.AST], Callable[..., int]] = {
 
 
 def number(text: str, names: Mapping[str, int] | None = None) -> int:
-    """The value of an expression of integers, `names` and the operators of Python. Raises `ValueError`."""
+    """The value of an expression of integers, `names` and the operators of Python. Raises
+    `ValueError`.
+    """
     return _evaluate(ast.parse(text.strip(), mode="eval").body, names or {}, text)
 
 
@@ -95,8 +97,9 @@ def assemble(line: str) -> bytes:
 
 
 def program(text: str) -> bytes:
-    """Several instructions, one a line; text after `#` is ignored. `label:` names an address, and a branch or jump may
-    name a label instead of a displacement."""
+    """Several instructions, one a line; text after `#` is ignored. `label:` names an address, and a
+    branch or jump may name a label instead of a displacement.
+    """
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     labels: dict[str, int] = {}
     for _ in range(2):  # the sizes do not depend on the labels

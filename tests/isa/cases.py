@@ -4,11 +4,12 @@
     sw   x1, 4(x2)        | x1=-2 x2=0x2000         -> m32[0x2004]=0xffff_fffe
     lw   x1, 0(x2)        | x2=DEVICE*2             -> trap=5 tval=DEVICE*2
 
-Names on either side are those of the hart's state (`x1`, `f3`, `frm`, `privilege`, `mstatus` ...), `pc`, and memory as
-`m8[address]` to `m64[address]`. Values are expressions of integers; `s(1.5)` and `d(1.5)` are the bits of a boxed
-single and of a double (also `s(inf)`, `s(nan)`, `s(snan)`). The code stands at 0x1000. Whatever a line does not name
-stays as it was, but for `pc`, which goes on behind the instruction. On the right, `trap=CAUSE` (with `tval`, zero unless
-given) stands for everything that a trap to machine mode does, and `illegal` for the trap of an illegal instruction.
+Names on either side are those of the hart's state (`x1`, `f3`, `frm`, `privilege`, `mstatus` ...),
+`pc`, and memory as `m8[address]` to `m64[address]`. Values are expressions of integers; `s(1.5)`
+and `d(1.5)` are the bits of a boxed single and of a double (also `s(inf)`, `s(nan)`, `s(snan)`).
+The code stands at 0x1000. Whatever a line does not name stays as it was, but for `pc`, which goes
+on behind the instruction. On the right, `trap=CAUSE` (with `tval`, zero unless given) stands for
+everything that a trap to machine mode does, and `illegal` for the trap of an illegal instruction.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from tests.isa.assembler import assemble, number
 from tests.isa.harness import CODE, DEVICE, HANDLER, RAM_SIZE, ROM, Executor, Snapshot, difference
 
 NAMES = {
-    "DEVICE": DEVICE, "ROM": ROM, "CODE": CODE, "RAM_SIZE": RAM_SIZE, "min": 1 << 63, "max": (1 << 63) - 1,
+    "DEVICE": DEVICE, "ROM": ROM, "CODE": CODE, "RAM_SIZE": RAM_SIZE,
+    "min": 1 << 63, "max": (1 << 63) - 1,
     "NX": 1, "UF": 2, "OF": 4, "DZ": 8, "NV": 16, "rne": 0, "rtz": 1, "rdn": 2, "rup": 3, "rmm": 4,
     "U": 0, "S": 1, "M": 3,
 }  # fmt: skip
@@ -81,8 +83,10 @@ def value_of(text: str) -> int:
 def _float_bits(match: re.Match[str]) -> str:
     single, negative, digits = match[1] == "s", match[2] == "-", match[3]
     if digits in ("nan", "snan"):
-        bits = (0x7FC0_0000 if digits == "nan" else 0x7F80_0001) if single else (
-            0x7FF8_0000_0000_0000 if digits == "nan" else 0x7FF0_0000_0000_0001
+        bits = (
+            (0x7FC0_0000 if digits == "nan" else 0x7F80_0001)
+            if single
+            else (0x7FF8_0000_0000_0000 if digits == "nan" else 0x7FF0_0000_0000_0001)
         )
     elif digits.startswith("0x") and "p" in digits:
         bits = _pack(float.fromhex(digits), single=single)
@@ -130,10 +134,19 @@ def check(case: Case, executor: Executor) -> None:
     executor.run(1)
     differs = difference(expected, executor.snapshot())
     found = executor.ram.read(0, RAM_SIZE)
-    changed = [f"{at:#x}: {a:#x}, {b:#x}" for at, (a, b) in enumerate(zip(ram, found, strict=True)) if a != b] if (
-        found != ram
-    ) else []
-    shown = {name: tuple(hex(v) if v is not None else None for v in pair) for name, pair in differs.items()}
+    changed = (
+        [
+            f"{at:#x}: {a:#x}, {b:#x}"
+            for at, (a, b) in enumerate(zip(ram, found, strict=True))
+            if a != b
+        ]
+        if (found != ram)
+        else []
+    )
+    shown = {
+        name: tuple(hex(v) if v is not None else None for v in pair)
+        for name, pair in differs.items()
+    }
     assert not differs and not changed, f"{case.text}: (expected, found) {shown} {changed[:9]}"
 
 
@@ -148,7 +161,13 @@ def _expanded(case: Case, before: Snapshot, pc: int, code: bytes) -> dict[str, s
         return after
     status = before["mstatus"]
     status = status & ~(MPP | MPIE | MIE) | (status & MIE) << 4 | before["privilege"] << MPP_SHIFT
-    entered = {"mcause": cause, "mtval": value, "mepc": str(pc), "mstatus": str(status), "privilege": "M"}
+    entered = {
+        "mcause": cause,
+        "mtval": value,
+        "mepc": str(pc),
+        "mstatus": str(status),
+        "privilege": "M",
+    }
     return {**entered, "pc": str(HANDLER), "reservation_valid": "0", **after}
 
 

@@ -71,7 +71,9 @@ def step(executor: Executor, instructions: int = 1) -> Trap | None:
 
 
 def access(executor: Executor, text: str, gva: int, privilege: int = MACHINE) -> Trap | None:
-    """One data access by machine-mode code through MPRV: `text` has the address in x2 and the data in x1."""
+    """One data access by machine-mode code through MPRV: `text` has the address in x2 and the data
+    in x1.
+    """
     hart = executor.hart
     executor.load(CODE, assemble(text))
     hart.pc = u64(CODE)
@@ -93,7 +95,9 @@ def fetch(executor: Executor, pc: int, privilege: int) -> Trap | None:
     return step(executor)
 
 
-def run_program(executor: Executor, text: str, instructions: int, privilege: int = MACHINE, at: int = CODE) -> Trap | None:
+def run_program(
+    executor: Executor, text: str, instructions: int, privilege: int = MACHINE, at: int = CODE
+) -> Trap | None:
     """Execute so many instructions of a program."""
     executor.load(at, program(text))
     executor.hart.pc = u64(at)

@@ -1,7 +1,8 @@
-"""A bare hart with RAM on each executor: the same code from the same state, and the complete state after it.
+"""A bare hart with RAM on each executor: the same code from the same state, and the complete state
+after it.
 
-Memory map: 1 MiB of RAM at 0, a 64 KiB ROM at `ROM`, a device at `DEVICE`; everything else answers with a bus error.
-At `HANDLER`, where mtvec points after a reset, lies a jump to itself.
+Memory map: 1 MiB of RAM at 0, a 64 KiB ROM at `ROM`, a device at `DEVICE`; everything else answers
+with a bus error. At `HANDLER`, where mtvec points after a reset, lies a jump to itself.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ from ratite.native import Array, Field, i64, u8, u32, u64
 
 EXECUTORS = ("reference", "tier0", "tier1")
 FAST = ("reference", "tier0")  # tier 1 compiles a region for every block that is met
-PARAMETERS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in EXECUTORS]
+PARAMETERS = [
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in EXECUTORS
+]
 """The executors as parameters of a test."""
 
 RAM_SIZE, PAGE_SIZE = 1 << 20, 0x1000
@@ -52,7 +55,7 @@ _DERIVED = frozenset(("host_rm", "fs_dirty", "mstatus"))
 STATE = tuple(
     name
     for name in Hart.MEMBERS
-    if name in _GENERIC or name not in CpuState.MEMBERS and name not in _DERIVED
+    if name in _GENERIC or (name not in CpuState.MEMBERS and name not in _DERIVED)
 )
 """Members of the hart's state that a guest could tell; the rest is the executors' business."""
 
@@ -131,8 +134,9 @@ class Executor:
         hart.set_mode()
 
     def reset(self) -> None:
-        """Registers as at power-on with FP and every extension on, in machine mode, PMP open to all; RAM of zeros but
-        the handler."""
+        """Registers as at power-on with FP and every extension on, in machine mode, PMP open to
+        all; RAM of zeros but the handler.
+        """
         ctypes.memmove(self.hart.address, self._at_reset, Hart.SIZE)
         ctypes.memset(self.ram.host, 0, RAM_SIZE)
         self.ram_list.mark_written(self.ram.offset, RAM_SIZE)
@@ -152,8 +156,9 @@ class Executor:
         return int.from_bytes(self.ram.read(address, size), "little")
 
     def run(self, instructions: int) -> int:
-        """Retire exactly so many instructions, answering device accesses; less only for an exit that is not one of
-        those. Returns the last exit reason, `Exit.BUDGET` in the usual case."""
+        """Retire exactly so many instructions, answering device accesses; less only for an exit
+        that is not one of those. Returns the last exit reason, `Exit.BUDGET` in the usual case.
+        """
         hart, cpu = self.hart, self.cpu
         cpu.set_budget(instructions)
         reason = self._run()
@@ -232,7 +237,9 @@ class Executor:
 
 
 class RegionExecutor(Executor):
-    """Runs everything twice: once to have it translated, and from the same state again as compiled regions."""
+    """Runs everything twice: once to have it translated, and from the same state again as compiled
+    regions.
+    """
 
     def run(self, instructions: int) -> int:
         assert isinstance(self.machine, JitMachine)

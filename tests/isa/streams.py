@@ -1,7 +1,7 @@
 """Random instructions: encodings of every row with random operands, kept mostly useful.
 
-Memory accesses start from a few base registers that point to data, to the ends of pages, to code and to nothing; other
-instructions seldom write those.
+Memory accesses start from a few base registers that point to data, to the ends of pages, to code
+and to nothing; other instructions seldom write those.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ class Generator:
         return source.getrandbits(64)
 
     def float_register(self) -> int:
-        """Contents of an FP register: mostly a boxed single or a double, at times a single badly boxed."""
+        """Contents of an FP register: mostly a boxed single or a double, at times a single badly
+        boxed.
+        """
         kind = self.source.randrange(9)
         if kind < 4:
             return 0xFFFF_FFFF_0000_0000 | self.single()
@@ -197,7 +199,9 @@ class Generator:
         return self.source.getrandbits(32) << 32 | self.single()
 
     def encode(self, leaf: Leaf, *, reach: int = 64) -> bytes:
-        """The row with random operands; branches go at most `reach` bytes either way, except for jalr."""
+        """The row with random operands; branches go at most `reach` bytes either way, except for
+        jalr.
+        """
         short, pattern = leaf.short, leaf.pattern
         fields: dict[str, int] = {}
         for field in pattern.fields:

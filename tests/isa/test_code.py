@@ -1,4 +1,6 @@
-"""Code that changes under execution, the ends of a run, and what executors must not be seen to cache."""
+"""Code that changes under execution, the ends of a run, and what executors must not be seen to
+cache.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_store_to_code_ahead_is_executed(executor: Executor, distance: int, fenc
     if distance == 4 and fence:
         return  # the fence itself would be overwritten
     padding = "addi x0, x0, 0\n" * ((distance - 4 - 4 * bool(fence)) // 4)
-    executor.load(CODE, program(f"addi x0, x0, 0\naddi x0, x0, 0\nsw x3, {8 + distance if distance < 0x700 else 0}(x2)\n{fence}\n{padding}")[: 8 + distance])
+    offset = 8 + distance if distance < 0x700 else 0
+    text = f"addi x0, x0, 0\naddi x0, x0, 0\nsw x3, {offset}(x2)\n{fence}\n{padding}"
+    executor.load(CODE, program(text)[: 8 + distance])
     if distance >= 0x700:
         executor.hart.x[2] = u64(CODE + 8 + distance)
     executor.run(3 + distance // 4)
@@ -62,7 +66,10 @@ def test_loop_that_rewrites_its_body_every_time(executor: Executor) -> None:
     assert executor.hart.x[1] == sum(range(1, 101))
 
 
-@pytest.mark.parametrize("text", ["sb x3, 0(x2)", "amoswap.w x0, x3, (x2)", "sd x3, -4(x2)", "c.sw x8, 0(x9)", "cbo.zero (x2)"])
+@pytest.mark.parametrize(
+    "text",
+    ["sb x3, 0(x2)", "amoswap.w x0, x3, (x2)", "sd x3, -4(x2)", "c.sw x8, 0(x9)", "cbo.zero (x2)"],
+)
 def test_every_kind_of_store_reaches_code(executor: Executor, text: str) -> None:
     target = 0x5040
     executor.load(target - 4, assemble("addi x0, x0, 0") + assemble("addi x1, x1, 1") + LOOP)
@@ -150,7 +157,11 @@ def test_run_retires_exactly_its_budget(executor: Executor, budget: int) -> None
 
 
 def test_budget_ends_between_an_instruction_and_the_fault_of_the_next(executor: Executor) -> None:
-    for code in (assemble("jal x0, 0x7000"), assemble("jalr x0, 0(x2)"), assemble("addi x1, x1, 1") + b"\0\0\0\0"):
+    for code in (
+        assemble("jal x0, 0x7000"),
+        assemble("jalr x0, 0(x2)"),
+        assemble("addi x1, x1, 1") + b"\0\0\0\0",
+    ):
         executor.reset()
         executor.hart.x[2] = u64(0x4000_0000)
         executor.load(CODE, code)
@@ -187,8 +198,12 @@ def test_device_access_is_made_once(executor: Executor) -> None:
     executor.hart.x[2] = u64(DEVICE + 0x10)
     executor.run(4)
     assert [entry[:3] for entry in executor.device.log] == [
-        ("read", 0x10, 4), ("read", 0x14, 4), ("write", 0x18, 4), ("read", 0xF, 1), ("read", 0x7FC, 4),
-    ]  # fmt: skip
+        ("read", 0x10, 4),
+        ("read", 0x14, 4),
+        ("write", 0x18, 4),
+        ("read", 0xF, 1),
+        ("read", 0x7FC, 4),
+    ]
     assert executor.hart.x[3] == 0x1716151413121110
 
 
@@ -200,7 +215,10 @@ def test_access_across_the_end_of_a_device(executor: Executor) -> None:
     assert len(executor.device.log) == 4  # the bytes before the end
 
 
-@pytest.mark.parametrize("code", [LOOP, program("loop:\naddi x1, x1, 1\nbne x1, x0, loop"), program("loop:\njalr x0, 0(x2)")])
+@pytest.mark.parametrize(
+    "code",
+    [LOOP, program("loop:\naddi x1, x1, 1\nbne x1, x0, loop"), program("loop:\njalr x0, 0(x2)")],
+)
 def test_kick_ends_an_endless_loop_soon(executor: Executor, code: bytes) -> None:
     executor.load(CODE, code)
     executor.hart.x[2] = u64(CODE)

@@ -1,4 +1,6 @@
-"""Control and status registers: who may access which, and what a write leaves (Privileged ISA, chapters 2, 3, 12)."""
+"""Control and status registers: who may access which, and what a write leaves (Privileged ISA,
+chapters 2, 3, 12).
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ def everything_open(executor: Executor) -> None:
 def test_number_says_who_may_read(executor: Executor, privilege: int) -> None:
     everything_open(executor)
     for number, entry in CSRS.items():
-        assert (read(executor, number, privilege) is None) == (number >> 8 & 3 > privilege), entry.name
+        assert (read(executor, number, privilege) is None) == (number >> 8 & 3 > privilege), (
+            entry.name
+        )
 
 
 def test_number_says_what_may_be_written(executor: Executor) -> None:
@@ -74,16 +78,26 @@ def test_number_says_what_may_be_written(executor: Executor) -> None:
 
 def test_other_numbers_are_illegal(executor: Executor) -> None:
     for number in range(0x1000):
-        if number not in CSRS and number % 7 == 0 or number in (0x3A1, 0x3A3, 0x3C0, 0x321, 0x7A0, 0xC80):
+        if (number not in CSRS and number % 7 == 0) or number in (
+            0x3A1,
+            0x3A3,
+            0x3C0,
+            0x321,
+            0x7A0,
+            0xC80,
+        ):
             assert read(executor, number) is None, hex(number)
             assert not write(executor, number, 0), hex(number)
 
 
 def test_standard_registers_exist() -> None:
-    names = """fflags frm fcsr cycle time instret sstatus sie stvec scounteren senvcfg sscratch sepc scause stval sip
-        stimecmp satp mvendorid marchid mimpid mhartid mconfigptr mstatus misa medeleg mideleg mie mtvec mcounteren
-        menvcfg mscratch mepc mcause mtval mip mcycle minstret mcountinhibit pmpcfg0 pmpcfg2 pmpaddr0 pmpaddr15
-        hpmcounter3 hpmcounter31 mhpmcounter3 mhpmcounter31 mhpmevent3 mhpmevent31"""
+    names = """
+        fflags frm fcsr cycle time instret sstatus sie stvec scounteren senvcfg sscratch sepc
+        scause stval sip stimecmp satp mvendorid marchid mimpid mhartid mconfigptr mstatus misa
+        medeleg mideleg mie mtvec mcounteren menvcfg mscratch mepc mcause mtval mip mcycle
+        minstret mcountinhibit pmpcfg0 pmpcfg2 pmpaddr0 pmpaddr15 hpmcounter3 hpmcounter31
+        mhpmcounter3 mhpmcounter31 mhpmevent3 mhpmevent31
+    """
     assert set(names.split()) <= set(CSR_NUMBER)
 
 
@@ -108,7 +122,9 @@ def test_vector_mode_is_direct_or_vectored(executor: Executor, name: str) -> Non
     assert found is not None and found & 3 in (0, 1)
 
 
-@pytest.mark.parametrize("name", ["misa", "mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr"])
+@pytest.mark.parametrize(
+    "name", ["misa", "mvendorid", "marchid", "mimpid", "mhartid", "mconfigptr"]
+)
 def test_identity_does_not_change(executor: Executor, name: str) -> None:
     before = read(executor, name)
     write(executor, name, ONES)
@@ -136,7 +152,13 @@ def test_sstatus_is_a_view_of_mstatus(executor: Executor) -> None:
 
 
 def test_floating_point_state_turns_dirty(executor: Executor) -> None:
-    for text in ("fadd.s f1, f2, f3", "flw f1, 0(x0)", "fmv.w.x f1, x0", "csrrwi x0, frm, 1", "fcvt.w.s x1, f1"):
+    for text in (
+        "fadd.s f1, f2, f3",
+        "flw f1, 0(x0)",
+        "fmv.w.x f1, x0",
+        "csrrwi x0, frm, 1",
+        "fcvt.w.s x1, f1",
+    ):
         write(executor, "mstatus", 1 << 13)
         assert execute(executor, text) is None
         status = read(executor, "mstatus")
@@ -177,13 +199,30 @@ def test_software_writes_supervisor_interrupts_only(executor: Executor) -> None:
 
 
 def test_lines_are_read_but_not_latched(executor: Executor) -> None:
-    executor.hart.irq_lines = u64(SEIP | MTIP | SSIP)
+    executor.hart.irq_lines = u64(SEIP | MTIP)
     write(executor, "mideleg", ONES)
     assert execute(executor, f"csrrs x1, {CSR_NUMBER['mip']}, x2", x2=STIP) is None
-    assert executor.hart.x[1] == SEIP | MTIP | SSIP
+    assert executor.hart.x[1] == SEIP | MTIP
     assert execute(executor, f"csrrs x1, {CSR_NUMBER['sip']}, x2", SUPERVISOR, x2=0x100) is None
+    assert executor.hart.x[1] == SEIP
     executor.hart.irq_lines = u64(0)
     assert read(executor, "mip") == 0
+
+
+def test_software_interrupt_from_elsewhere_ends_when_it_is_cleared(executor: Executor) -> None:
+    write(executor, "mideleg", ONES)
+    for name, operation, operand, pending in (
+        ("mip", "csrrs", SEIP, True), ("mip", "csrrc", STIP, True), ("sip", "csrrc", STIP, True),
+        ("sip", "csrrs", SSIP, True), ("sip", "csrrc", SSIP, False), ("mip", "csrrc", SSIP, False),
+        ("mip", "csrrw", 0, False), ("sip", "csrrw", 0, False), ("sip", "csrrw", SSIP, True),
+    ):  # fmt: skip
+        executor.hart.mip_soft, executor.hart.ssip_sent = u64(0), u32(1)
+        text = f"{operation} x1, {CSR_NUMBER[name]}, x2"
+        assert execute(executor, text, x2=operand) is None
+        assert executor.hart.x[1] == SSIP
+        found = read(executor, "mip")
+        assert found is not None and bool(found & SSIP) == pending, text
+        executor.hart.ssip_sent = u32(0)
 
 
 def test_supervisor_clears_its_software_interrupt_only(executor: Executor) -> None:
@@ -221,7 +260,10 @@ def test_counter_enables(executor: Executor, bit: int) -> None:
     name = COUNTERS[bit]
     assert read(executor, name, MACHINE) is not None
     for machine, supervisor in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        executor.hart.mcounteren, executor.hart.scounteren = u64(machine << bit), u64(supervisor << bit)
+        executor.hart.mcounteren, executor.hart.scounteren = (
+            u64(machine << bit),
+            u64(supervisor << bit),
+        )
         assert (read(executor, name, SUPERVISOR) is not None) == bool(machine)
         assert (read(executor, name, USER) is not None) == bool(machine and supervisor)
     executor.hart.mcounteren = u64(0xFFFF_FFFF & ~(1 << bit))
@@ -273,7 +315,9 @@ def test_environment_configuration(executor: Executor) -> None:
     assert written(executor, "senvcfg", 0) == 0
     found = written(executor, "senvcfg", 2 << 4)
     assert found is not None and found >> 4 & 3 != 2
-    executor.hart.extensions &= ~sum(1 << EXTENSION_BIT[name] for name in ("zicbom", "zicboz", "svadu", "svpbmt", "sstc"))
+    executor.hart.extensions &= ~sum(
+        1 << EXTENSION_BIT[name] for name in ("zicbom", "zicboz", "svadu", "svpbmt", "sstc")
+    )
     executor.hart.menvcfg = executor.hart.senvcfg = u64(0)
     assert written(executor, "menvcfg", ONES) == 1
     assert written(executor, "senvcfg", ONES) == 1
@@ -310,7 +354,7 @@ def test_stimecmp_drives_the_timer_interrupt(executor: Executor) -> None:
 def test_registers_of_absent_extensions_are_illegal(executor: Executor) -> None:
     everything_open(executor)
     for extension, names in {
-        "s": "sstatus sie stvec scounteren senvcfg sscratch sepc scause stval sip satp medeleg mideleg",
+        "s": "sstatus sie stvec scounteren senvcfg sscratch sepc scause stval sip satp medeleg",
         "u": "mcounteren menvcfg",
         "pmp": "pmpcfg0 pmpaddr0",
         "zicntr": "cycle time instret",

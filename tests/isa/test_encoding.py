@@ -19,9 +19,7 @@ from tests.isa.cases import chapters, load_cases
 from tests.isa.streams import Generator, name_of, rows
 
 BINUTILS = "riscv64-linux-gnu-"
-MARCH = (
-    "rv64imafdc_zicsr_zifencei_zba_zbb_zbc_zbs_zicbom_zicboz_zicbop_zihintpause_zawrs_svinval"
-)
+MARCH = "rv64imafdc_zicsr_zifencei_zba_zbb_zbc_zbs_zicbom_zicboz_zicbop_zihintpause_zawrs_svinval"
 needs_binutils = pytest.mark.skipif(
     shutil.which(BINUTILS + "as") is None, reason="needs riscv64-linux-gnu-as"
 )
@@ -33,7 +31,11 @@ def assemble_externally(lines: list[str], folder: Path) -> list[bytes]:
     source, obj, image = (folder / name for name in ("t.s", "t.o", "t.bin"))
     text = [".option norelax", ".option norvc"]
     for line in lines:
-        text += [".option rvc" if line.startswith("c.") else ".option norvc", "nop" if not line else line, ".option norvc"]
+        text += [
+            ".option rvc" if line.startswith("c.") else ".option norvc",
+            "nop" if not line else line,
+            ".option norvc",
+        ]
         text.append(".word 0x0010006b")  # a mark that no case holds
     source.write_text("\n".join(text) + "\n")
     subprocess.run([BINUTILS + "as", f"-march={MARCH}", "-o", obj, source], check=True)
@@ -51,7 +53,9 @@ def external_syntax(line: str) -> str | None:
         return None
     if name.startswith(".half"):
         return line.replace(".half", ".2byte")
-    if name.startswith(("beq", "bne", "blt", "bge", "jal", "c.j", "c.b")) and not name.startswith(("jalr", "c.jalr", "c.jr")):
+    if name.startswith(("beq", "bne", "blt", "bge", "jal", "c.j", "c.b")) and not name.startswith(
+        ("jalr", "c.jalr", "c.jr")
+    ):
         head, _, last = line.rpartition(" ")
         return f"{head} .+({last})"
     if name == "fence":
@@ -59,7 +63,11 @@ def external_syntax(line: str) -> str | None:
     if re.fullmatch(r"c\.(slli|srli) +x\d+, 0|c\.addi +x0, .*|c\.addi .*, 0", line):
         return None  # hints that binutils does not write with these mnemonics
     if name == "c.lui":
-        return line if not re.search(r"-\d", line) else re.sub(r"-(\d+)", lambda m: hex(0x100000 - int(m[1])), line)
+        return (
+            line
+            if not re.search(r"-\d", line)
+            else re.sub(r"-(\d+)", lambda m: hex(0x100000 - int(m[1])), line)
+        )
     return line
 
 
@@ -93,9 +101,11 @@ def normal(text: str) -> tuple[str, list[str]]:
 
 
 def expected_of(text: str, encoding: int) -> tuple[str, list[str]]:
-    """Our disassembly under the documented differences of the external ones: they put ordering bits into the
-    mnemonic, leave out the dynamic rounding mode (and that of conversions that cannot round), name CSRs, write upper
-    immediates unsigned, and the target of a jump as an address (ours is assumed to stand at 0)."""
+    """Our disassembly under the documented differences of the external ones: they put ordering bits
+    into the mnemonic, leave out the dynamic rounding mode (and that of conversions that cannot
+    round), name CSRs, write upper immediates unsigned, and the target of a jump as an address (ours
+    is assumed to stand at 0).
+    """
     name, operands = normal(text)
     insn = RISCV.insns.get(name)
     if insn is None:
@@ -115,8 +125,9 @@ def expected_of(text: str, encoding: int) -> tuple[str, list[str]]:
 
 
 PSEUDO = frozenset(
-    "mv not neg negw sext.w seqz snez sltz sgtz beqz bnez blez bgez bltz bgtz j jr ret nop rdinstret rdcycle rdtime "
-    "csrr csrw csrs csrc csrwi csrsi csrci fmv.s fabs.s fneg.s fmv.d fabs.d fneg.d frcsr fscsr frrm fsrm frflags "
+    "mv not neg negw sext.w seqz snez sltz sgtz beqz bnez blez bgez bltz bgtz j jr ret nop "
+    "rdinstret rdcycle rdtime csrr csrw csrs csrc csrwi csrsi csrci fmv.s fabs.s fneg.s fmv.d "
+    "fabs.d fneg.d frcsr fscsr frrm fsrm frflags "
     "fsflags unimp".split()
 )
 """What capstone prints for some operands of other instructions."""
@@ -153,7 +164,9 @@ def test_every_row_is_disassembled_as_objdump_does(tmp_path: Path) -> None:
     subprocess.run(command, input=text, text=True, check=True)
     command = [BINUTILS + "objdump", "-d", "-M", "no-aliases", "-z", obj]
     shown: dict[int, str] = {}
-    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+    for line in subprocess.run(
+        command, check=True, capture_output=True, text=True
+    ).stdout.splitlines():
         match = re.match(r"\s*([0-9a-f]+):\t[0-9a-f ]+\t(.*)", line)
         if match:
             shown[int(match[1], 16)] = match[2]
@@ -178,8 +191,8 @@ def test_every_row_is_disassembled_as_objdump_does(tmp_path: Path) -> None:
 
 
 def beyond(leaf: Leaf, encoding: int) -> bool:
-    """Whether the external tools do not print it as an instruction, or by another name: reserved rounding modes, a
-    rounding mode for what never rounds, CSRs that we do not have.
+    """Whether the external tools do not print it as an instruction, or by another name: reserved
+    rounding modes, a rounding mode for what never rounds, CSRs that we do not have.
     """
     fields = leaf.insn.decode(encoding) if leaf.short is None else {}
     mode = fields.get("rm", 0)
@@ -194,7 +207,9 @@ def relative(leaf: Leaf) -> bool:
 
 def test_every_row_is_disassembled_as_capstone_does() -> None:
     capstone = pytest.importorskip("capstone")
-    machine = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
+    machine = capstone.Cs(
+        capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC
+    )
     generator = Generator(random.Random(11))
     wrong, names = [], set()
     for leaf in rows(lambda leaf: set(leaf.extensions) <= set("imafdc")):

@@ -10,7 +10,24 @@ from ratite.isa.riscv.state import ADUE, MXR, PBMTE, SUM
 from ratite.native import u64
 from tests.isa.assembler import assemble
 from tests.isa.guest import (
-    LEVELS, MACHINE, SUPERVISOR, USER, A, D, G, N, Pages, R, Trap, U, V, W, X, access, fetch, run_program,
+    LEVELS,
+    MACHINE,
+    SUPERVISOR,
+    USER,
+    A,
+    D,
+    G,
+    N,
+    Pages,
+    R,
+    Trap,
+    U,
+    V,
+    W,
+    X,
+    access,
+    fetch,
+    run_program,
 )  # fmt: skip
 from tests.isa.harness import CODE, DEVICE, RAM_SIZE, ROM, Executor
 
@@ -41,7 +58,9 @@ def test_leaf_of_every_level_maps_its_whole_range(executor: Executor, mode: str)
         executor.load(0x5123, b"\x5a")
         assert access(executor, "lbu x1, 0x123(x2)", base + inside, SUPERVISOR) is None
         assert executor.hart.x[1] == 0x5A
-        assert access(executor, "lbu x1, 0(x2)", base - 1, SUPERVISOR) == Trap(LOAD_PAGE, base - 1, CODE)
+        assert access(executor, "lbu x1, 0(x2)", base - 1, SUPERVISOR) == Trap(
+            LOAD_PAGE, base - 1, CODE
+        )
         if level:
             last = (2 * base) - 1
             trap = access(executor, "sb x1, 0(x2)", last, SUPERVISOR)
@@ -64,14 +83,18 @@ def allowed(flags: int, privilege: int, access_kind: int, *, sum_bit: bool, mxr:
     if not flags & U and privilege == USER:
         return False
     if access_kind == R:
-        return bool(flags & R or flags & X and mxr)
+        return bool(flags & R or (flags & X and mxr))
     return bool(flags & access_kind)
 
 
 @pytest.mark.parametrize("privilege", [USER, SUPERVISOR])
 def test_permissions_are_those_of_the_manual(executor: Executor, privilege: int) -> None:
     pages = Pages(executor)
-    kinds = {R: ("lw x1, 0(x2)", LOAD_PAGE), W: ("sw x1, 0(x2)", STORE_PAGE), R | W: ("amoor.w x1, x3, (x2)", STORE_PAGE)}
+    kinds = {
+        R: ("lw x1, 0(x2)", LOAD_PAGE),
+        W: ("sw x1, 0(x2)", STORE_PAGE),
+        R | W: ("amoor.w x1, x3, (x2)", STORE_PAGE),
+    }
     executor.load(0x5000, ADDI)
     for flags in itertools.chain(range(R, U, R), range(R | U, 2 * U, R)):
         if flags & (R | W | X) in (0, W, W | X):
@@ -82,11 +105,24 @@ def test_permissions_are_those_of_the_manual(executor: Executor, privilege: int)
             executor.cpu.flush()
             for kind, (text, cause) in kinds.items():
                 trap = access(executor, text, GVA, privilege)
-                want = all(allowed(flags, privilege, bit, sum_bit=sum_bit, mxr=mxr) for bit in (R, W) if kind & bit)
-                assert trap == (None if want else Trap(cause, GVA, CODE)), (hex(flags), sum_bit, mxr, text)
+                want = all(
+                    allowed(flags, privilege, bit, sum_bit=sum_bit, mxr=mxr)
+                    for bit in (R, W)
+                    if kind & bit
+                )
+                assert trap == (None if want else Trap(cause, GVA, CODE)), (
+                    hex(flags),
+                    sum_bit,
+                    mxr,
+                    text,
+                )
             trap = fetch(executor, GVA, privilege)
             want = allowed(flags, privilege, X, sum_bit=sum_bit, mxr=mxr)
-            assert trap == (None if want else Trap(FETCH_PAGE, GVA, GVA)), (hex(flags), sum_bit, mxr)
+            assert trap == (None if want else Trap(FETCH_PAGE, GVA, GVA)), (
+                hex(flags),
+                sum_bit,
+                mxr,
+            )
             executor.load(0x5000, ADDI)
         assert place
 
@@ -161,7 +197,11 @@ def test_hardware_sets_accessed_and_dirty(executor: Executor) -> None:
     assert executor.read(place, 8) & (A | D) == A
     assert access(executor, "sw x1, 0(x2)", GVA, SUPERVISOR) is None
     assert executor.read(place, 8) & (A | D) == A | D
-    for text, bits in (("sc.w x1, x3, (x2)", None), ("amoadd.w x1, x3, (x2)", A | D), ("lr.w x1, (x2)", A)):
+    for text, bits in (
+        ("sc.w x1, x3, (x2)", None),
+        ("amoadd.w x1, x3, (x2)", A | D),
+        ("lr.w x1, (x2)", A),
+    ):
         place = pages.map(GVA, 0x5000, V | R | W | X)
         executor.cpu.flush()
         assert access(executor, text, GVA, SUPERVISOR) is None
@@ -221,7 +261,9 @@ def test_leaf_outside_memory_is_an_access_fault(executor: Executor) -> None:
     Pages(executor).map(GVA, 0x4000_0000, FULL)
     assert access(executor, "lw x1, 4(x2)", GVA, SUPERVISOR) == Trap(LOAD_ACCESS, GVA + 4, CODE)
     assert access(executor, "sw x1, 4(x2)", GVA, SUPERVISOR) == Trap(STORE_ACCESS, GVA + 4, CODE)
-    assert access(executor, "amoadd.w x1, x3, (x2)", GVA, SUPERVISOR) == Trap(STORE_ACCESS, GVA, CODE)
+    assert access(executor, "amoadd.w x1, x3, (x2)", GVA, SUPERVISOR) == Trap(
+        STORE_ACCESS, GVA, CODE
+    )
     assert fetch(executor, GVA, SUPERVISOR) == Trap(FETCH_ACCESS, GVA, GVA)
 
 
@@ -272,8 +314,12 @@ def test_access_across_pages_goes_to_both(executor: Executor) -> None:
     assert executor.read(0x9000, 4) == 0x88443322
 
 
-@pytest.mark.parametrize(("text", "cause"), [("ld x1, -4(x2)", LOAD_PAGE), ("sd x1, -4(x2)", STORE_PAGE)])
-def test_fault_of_the_second_page_names_that_page(executor: Executor, text: str, cause: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "cause"), [("ld x1, -4(x2)", LOAD_PAGE), ("sd x1, -4(x2)", STORE_PAGE)]
+)
+def test_fault_of_the_second_page_names_that_page(
+    executor: Executor, text: str, cause: int
+) -> None:
     pages = Pages(executor)
     pages.map(GVA, 0x5000, FULL)
     executor.hart.x[1] = ~u64(0)
@@ -287,9 +333,17 @@ def test_sfence_makes_a_new_mapping_visible(executor: Executor) -> None:
     place = pages.map(GVA, 0x5000, FULL)
     executor.load(0x5000, b"\1")
     executor.load(0x6000, b"\2")
-    executor.hart.x[2], executor.hart.x[3], executor.hart.x[4] = u64(GVA), u64(place), u64(0x6000 >> 2 | FULL)
-    executor.hart.mstatus = u64(1 << 17 | SUPERVISOR << 11)  # the table is not mapped: lift MPRV for it
-    trap = run_program(executor, """
+    executor.hart.x[2], executor.hart.x[3], executor.hart.x[4] = (
+        u64(GVA),
+        u64(place),
+        u64(0x6000 >> 2 | FULL),
+    )
+    executor.hart.mstatus = u64(
+        1 << 17 | SUPERVISOR << 11
+    )  # the table is not mapped: lift MPRV for it
+    trap = run_program(
+        executor,
+        """
         lui  x5, 0x20
         lb   x10, 0(x2)
         csrrc x0, mstatus, x5
@@ -297,7 +351,9 @@ def test_sfence_makes_a_new_mapping_visible(executor: Executor) -> None:
         csrrs x0, mstatus, x5
         sfence.vma x0, x0
         lb   x11, 0(x2)
-    """, 7)
+    """,
+        7,
+    )
     assert trap is None
     assert (executor.hart.x[10], executor.hart.x[11]) == (1, 2)
 
@@ -426,7 +482,11 @@ def test_code_runs_into_an_unmapped_page(executor: Executor) -> None:
     executor.hart.set_mode()
     executor.run(3)
     assert executor.hart.x[1] == 2
-    assert (executor.hart.mcause, executor.hart.mtval, executor.hart.mepc) == (12, GVA + 0x1000, GVA + 0x1000)
+    assert (executor.hart.mcause, executor.hart.mtval, executor.hart.mepc) == (
+        12,
+        GVA + 0x1000,
+        GVA + 0x1000,
+    )
 
 
 def test_cache_block_operations_are_checked_like_stores(executor: Executor) -> None:
@@ -443,4 +503,6 @@ def test_cache_block_operations_are_checked_like_stores(executor: Executor) -> N
         assert access(executor, text, gva, SUPERVISOR) == Trap(STORE_PAGE, gva, CODE)
     pages.map(GVA + 0x1000, 0x6000, V | R | A)
     assert access(executor, "cbo.flush (x2)", GVA + 0x1003, SUPERVISOR) is None
-    assert access(executor, "cbo.zero (x2)", GVA + 0x1003, SUPERVISOR) == Trap(STORE_PAGE, GVA + 0x1003, CODE)
+    assert access(executor, "cbo.zero (x2)", GVA + 0x1003, SUPERVISOR) == Trap(
+        STORE_PAGE, GVA + 0x1003, CODE
+    )

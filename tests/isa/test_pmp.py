@@ -12,7 +12,21 @@ from ratite.isa.riscv.pmp import pmp_update
 from ratite.isa.riscv.state import PMP_ENTRIES
 from ratite.native import u8, u64
 from tests.isa.assembler import assemble
-from tests.isa.guest import A, D, MACHINE, SUPERVISOR, USER, Pages, R, Trap, V, W, access, fetch, step
+from tests.isa.guest import (
+    MACHINE,
+    SUPERVISOR,
+    USER,
+    A,
+    D,
+    Pages,
+    R,
+    Trap,
+    V,
+    W,
+    access,
+    fetch,
+    step,
+)
 from tests.isa.harness import CODE, Executor
 
 L, OFF, TOR, NA4, NAPOT = 0x80, 0, 1 << 3, 2 << 3, 3 << 3
@@ -74,9 +88,11 @@ def test_permissions_of_an_entry(executor: Executor, permissions: int) -> None:
     executor.load(0x5000, assemble("addi x0, x0, 0"))
     for privilege in (USER, SUPERVISOR):
         for text, need, cause in (
-            ("lw x1, 0(x2)", READ, LOAD_ACCESS), ("sw x0, 4(x2)", WRITE, STORE_ACCESS),
-            ("amoadd.w x1, x0, (x2)", READ | WRITE, STORE_ACCESS), ("lr.w x1, (x2)", READ, LOAD_ACCESS),
-        ):  # fmt: skip
+            ("lw x1, 0(x2)", READ, LOAD_ACCESS),
+            ("sw x0, 4(x2)", WRITE, STORE_ACCESS),
+            ("amoadd.w x1, x0, (x2)", READ | WRITE, STORE_ACCESS),
+            ("lr.w x1, (x2)", READ, LOAD_ACCESS),
+        ):
             trap = access(executor, text, 0x5000, privilege)
             value = 0x5004 if "4(" in text else 0x5000
             assert trap == (None if permissions & need == need else Trap(cause, value, CODE)), text
@@ -101,7 +117,9 @@ def test_mprv_applies_the_rules_of_the_other_privilege(executor: Executor) -> No
 
 def test_lowest_entry_that_matches_decides(executor: Executor) -> None:
     configure(
-        executor, (NAPOT | READ, napot(0x5000, 0x1000)), (NAPOT | READ | WRITE, napot(0x4000, 0x4000))
+        executor,
+        (NAPOT | READ, napot(0x5000, 0x1000)),
+        (NAPOT | READ | WRITE, napot(0x4000, 0x4000)),
     )
     assert access(executor, "sw x1, 0(x2)", 0x5000, SUPERVISOR) == Trap(STORE_ACCESS, 0x5000, CODE)
     assert access(executor, "sw x1, 0(x2)", 0x6000, SUPERVISOR) is None
@@ -172,8 +190,12 @@ def test_cached_translation_keeps_to_regions_within_a_page(executor: Executor) -
     configure(executor, (NAPOT, napot(0x5800, 0x40)), (NAPOT | 7, ALL))
     for _ in range(2):
         assert access(executor, "lw x1, 0(x2)", 0x5000, SUPERVISOR) is None
-        assert access(executor, "lw x1, 0(x2)", 0x5800, SUPERVISOR) == Trap(LOAD_ACCESS, 0x5800, CODE)
-        assert access(executor, "sw x1, 0(x2)", 0x583C, SUPERVISOR) == Trap(STORE_ACCESS, 0x583C, CODE)
+        assert access(executor, "lw x1, 0(x2)", 0x5800, SUPERVISOR) == Trap(
+            LOAD_ACCESS, 0x5800, CODE
+        )
+        assert access(executor, "sw x1, 0(x2)", 0x583C, SUPERVISOR) == Trap(
+            STORE_ACCESS, 0x583C, CODE
+        )
         assert access(executor, "sw x1, 0(x2)", 0x5840, SUPERVISOR) is None
         trap = access(executor, "amoadd.w x1, x3, (x2)", 0x5800, SUPERVISOR)
         assert trap == Trap(STORE_ACCESS, 0x5800, CODE)
@@ -230,7 +252,9 @@ def test_guest_configures_through_csrs(executor: Executor) -> None:
 def test_reserved_configurations_are_not_taken(executor: Executor) -> None:
     configure(executor)
     assert write_csr(executor, "pmpcfg2", 0x7F7F_7F7F_7F7F_7F62) is None
-    assert read_csr(executor, "pmpcfg2") == 0x1F1F_1F1F_1F1F_1F00  # write without read; bits 5 and 6
+    assert (
+        read_csr(executor, "pmpcfg2") == 0x1F1F_1F1F_1F1F_1F00
+    )  # write without read; bits 5 and 6
     for name in ("pmpcfg1", "pmpcfg3"):
         trap = access(executor, f"csrrs x1, {0x3A0 + int(name[-1])}, x0", 0)
         assert trap is not None and trap.cause == 2
@@ -285,8 +309,15 @@ def test_random_configurations_agree_with_the_rules(executor: Executor) -> None:
     for _ in range(60):
         entries = []
         for _ in range(source.randrange(1, 6)):
-            config = source.choice((OFF, TOR, NA4, NAPOT, NAPOT)) | source.choice((0, 1, 3, 4, 5, 7))
-            entries.append(Entry(config, 0x5000 + source.randrange(-64, 128, 4) >> 2 | source.choice((0, 0, 1, 3, 7))))
+            config = source.choice((OFF, TOR, NA4, NAPOT, NAPOT)) | source.choice(
+                (0, 1, 3, 4, 5, 7)
+            )
+            entries.append(
+                Entry(
+                    config,
+                    0x5000 + source.randrange(-64, 128, 4) >> 2 | source.choice((0, 0, 1, 3, 7)),
+                )
+            )
         configure(executor, *((entry.config, entry.address) for entry in entries))
         for _ in range(12):
             size = source.choice((1, 2, 4, 8))
@@ -295,9 +326,14 @@ def test_random_configurations_agree_with_the_rules(executor: Executor) -> None:
             load = source.random() < 0.5
             text = f"l{letter} x1, 0(x2)" if load else f"s{letter} x1, 0(x2)"
             for privilege in (SUPERVISOR, MACHINE):
-                want = model(entries, gva, size, READ if load else WRITE, machine=privilege == MACHINE)
+                want = model(
+                    entries, gva, size, READ if load else WRITE, machine=privilege == MACHINE
+                )
                 trap = access(executor, text, gva, privilege)
                 cause = LOAD_ACCESS if load else STORE_ACCESS
-                assert trap == (None if want else Trap(cause, gva, CODE)), (entries, hex(gva), text, privilege)
-
-
+                assert trap == (None if want else Trap(cause, gva, CODE)), (
+                    entries,
+                    hex(gva),
+                    text,
+                    privilege,
+                )

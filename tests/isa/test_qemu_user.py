@@ -1,8 +1,9 @@
 """The same ELF program under Debian's qemu-riscv64 and on our executors.
 
-A program is a row of chunks: load every register from a block of random values, execute random instructions, store
-every register to the output. At the end it writes the output and exits. All addresses are below 1 MiB, so that the bare
-hart of the harness holds the program at the very places where Linux user mode has it.
+A program is a row of chunks: load every register from a block of random values, execute random
+instructions, store every register to the output. At the end it writes the output and exits. All
+addresses are below 1 MiB, so that the bare hart of the harness holds the program at the very places
+where Linux user mode has it.
 """
 
 from __future__ import annotations
@@ -28,21 +29,33 @@ QEMU = shutil.which("qemu-riscv64")
 pytestmark = pytest.mark.skipif(QEMU is None, reason="needs qemu-riscv64")
 
 BASE, DATA, CHUNKS = 0x2_0000, 0x2_1000, 0x3_0000
-CONTEXT = 4  # tp: points to the block of values before and after; no instruction under test writes it
+CONTEXT = (
+    4  # tp: points to the block of values before and after; no instruction under test writes it
+)
 BLOCK = 8 * 65  # x, f, fcsr
 OPTIONS = ["-cpu", "rv64,zba=true,zbb=true,zbc=true,zbs=true"]
 
 SP_BASED = re.compile(r"c\.f?[ls][wd]sp")
 ARITHMETIC = rows(
-    lambda leaf: not SP_BASED.match(name_of(leaf))
-    and set(leaf.extensions) <= {"i", "m", "c", "zba", "zbb", "zbc", "zbs"}
-    and not is_control(leaf)
-    and leaf.insn.name not in ("ecall", "ebreak", "mret", "wfi")
-    and leaf.insn.name != "ctzw"  # QEMU 7.2 looks at the high word of a zero low word
+    lambda leaf: (
+        not SP_BASED.match(name_of(leaf))
+        and set(leaf.extensions) <= {"i", "m", "c", "zba", "zbb", "zbc", "zbs"}
+        and not is_control(leaf)
+        and leaf.insn.name not in ("ecall", "ebreak", "mret", "wfi")
+        and leaf.insn.name != "ctzw"
+    )  # QEMU 7.2 looks at the high word of a zero low word
 )
 FLOATING = rows(lambda leaf: is_float(leaf) and not SP_BASED.match(name_of(leaf)))
-# A store-conditional of another width than the load-reserved fails here and succeeds in QEMU; both may be.
-PAIRS = {width: rows(lambda leaf, width=width: leaf.insn.extension == "a" and leaf.insn.name not in (f"lr.{width}", f"sc.{width}")) for width in "wd"}
+# A store-conditional of another width than the load-reserved fails here and succeeds in QEMU; the
+# manual allows both.
+PAIRS = {
+    width: rows(
+        lambda leaf, width=width: (
+            leaf.insn.extension == "a" and leaf.insn.name not in (f"lr.{width}", f"sc.{width}")
+        )
+    )
+    for width in "wd"
+}
 KINDS = {
     "integer": ARITHMETIC,
     "float": FLOATING,
@@ -67,17 +80,29 @@ def writes_integer(insn: Insn) -> bool:
 
 
 def instruction(generator: Generator, leaf: Leaf) -> bytes:
-    """Random, but legal, and not meddling with the context register or with what is no memory of ours."""
+    """Random, but legal, and not meddling with the context register or with what is no memory of
+    ours.
+    """
     while True:
         code = generator.encode(leaf)
         encoding = int.from_bytes(code, "little")
-        fields = leaf.short.expand(encoding) if leaf.short else {
-            operand.name: leaf.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
-            for operand in leaf.insn.operands
-        }
+        fields = (
+            leaf.short.expand(encoding)
+            if leaf.short
+            else {
+                operand.name: leaf.pattern.extract(
+                    operand.name, encoding, signed=operand.kind.signed
+                )
+                for operand in leaf.insn.operands
+            }
+        )
         if fields.get("rd") in (CONTEXT, *BASES) and writes_integer(leaf.insn):
             continue
-        memory = "mem" if leaf.insn.extension == "a" or re.match("f?[ls][bhwd]u?$", leaf.insn.name) else ""
+        memory = (
+            "mem"
+            if leaf.insn.extension == "a" or re.match("f?[ls][bhwd]u?$", leaf.insn.name)
+            else ""
+        )
         if memory and fields["rs1"] not in BASES[:2]:
             continue
         if fields.get("rm", 0) in (5, 6):
@@ -90,7 +115,10 @@ def build(seed: int, kind: str, count: int, length: int) -> Program:
     source = random.Random(seed)
     generator = Generator(source)
     choices = KINDS[kind]
-    chunks = [b"".join(instruction(generator, source.choice(choices)) for _ in range(length)) for _ in range(count)]
+    chunks = [
+        b"".join(instruction(generator, source.choice(choices)) for _ in range(length))
+        for _ in range(count)
+    ]
     load = [f"fld f{n}, {8 * (32 + n)}(x{CONTEXT})" for n in range(32)]
     load += [f"ld x1, {8 * 64}(x{CONTEXT})", "csrrw x0, fcsr, x1"]
     load += [f"ld x{n}, {8 * n}(x{CONTEXT})" for n in range(1, 32) if n != CONTEXT]
@@ -121,7 +149,9 @@ def build(seed: int, kind: str, count: int, length: int) -> Program:
     memory[CHUNKS - BASE : CHUNKS - BASE + len(blocks)] = blocks
     memory[place - BASE :] = code
     assert BASE + len(memory) < 1 << 20
-    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 243, 1, place, 64, 0, 5, 64, 56, 1, 0, 0, 0)
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 243, 1, place, 64, 0, 5, 64, 56, 1, 0, 0, 0
+    )
     header += struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, len(memory), len(memory), 0x1000)
     memory[: len(header)] = header
     size = (CHUNKS - DATA) + (len(blocks) + 0xFFF & -0x1000)
@@ -153,7 +183,9 @@ def run_here(program: Program, name: str) -> bytes:
     which.load(BASE, program.image)
     which.set({"pc": struct.unpack_from("<Q", program.image, 24)[0]})
     which.run(program.instructions)
-    assert which.hart.mcause == 0, f"trap {which.hart.mcause} at {which.hart.mepc:#x}, {which.hart.mtval:#x}"
+    assert which.hart.mcause == 0, (
+        f"trap {which.hart.mcause} at {which.hart.mepc:#x}, {which.hart.mtval:#x}"
+    )
     return which.ram.read(program.output, program.output_size)
 
 
@@ -167,14 +199,20 @@ def explain(program: Program, expected: bytes, found: bytes) -> str:
         if theirs != ours:
             before = struct.unpack_from("<65Q", program.image, CHUNKS - BASE + index * BLOCK)
             lines = [
-                f"{name}: qemu {a:#x} ours {b:#x}" for name, a, b in zip(names, theirs, ours, strict=True) if a != b
+                f"{name}: qemu {a:#x} ours {b:#x}"
+                for name, a, b in zip(names, theirs, ours, strict=True)
+                if a != b
             ]
-            inputs = " ".join(f"{name}={value:#x}" for name, value in zip(names, before, strict=True))
+            inputs = " ".join(
+                f"{name}={value:#x}" for name, value in zip(names, before, strict=True)
+            )
             return "\n".join([*lines, listing(chunk), inputs])
     return "memory differs"
 
 
-def compare(seed: int, kind: str, count: int, length: int, folder: Path, names: tuple[str, ...]) -> None:
+def compare(
+    seed: int, kind: str, count: int, length: int, folder: Path, names: tuple[str, ...]
+) -> None:
     made = build(seed, kind, count, length)
     expected = run_externally(made, folder)
     for name in names:

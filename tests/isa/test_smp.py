@@ -35,7 +35,9 @@ class Smp:
         self.ram = self.ram_list.alloc("ram", RAM_SIZE)
         system.add_subregion(0, MemoryRegion.ram("ram", self.ram))
         self.space = AddressSpace(system, "memory")
-        self.machine = JitMachine("riscv", self.ram_list, self.space, JitOptions(tier=tier, cache=False))
+        self.machine = JitMachine(
+            "riscv", self.ram_list, self.space, JitOptions(tier=tier, cache=False)
+        )
         self.cpus = [self._hart(number) for number in range(2)]
 
     def _hart(self, number: int) -> JitCpu:
@@ -84,7 +86,10 @@ ROUNDS = 20_000
 
 
 def test_atomic_operations_lose_nothing(smp: Smp) -> None:
-    smp.ram.write(CODE, program(f"""
+    smp.ram.write(
+        CODE,
+        program(
+            f"""
         lui    x2, 5
         lui    x3, {ROUNDS >> 12}
         addi   x3, x3, {ROUNDS & 0xFFF if ROUNDS & 0xFFF < 0x800 else (ROUNDS & 0xFFF) - 0x1000}
@@ -99,14 +104,22 @@ def test_atomic_operations_lose_nothing(smp: Smp) -> None:
         bne    x9, x0, again
         addi   x3, x3, -1
         bne    x3, x0, loop
-    """ + STOP))
-    rounds = (ROUNDS >> 12 << 12) + (ROUNDS & 0xFFF if ROUNDS & 0xFFF < 0x800 else (ROUNDS & 0xFFF) - 0x1000)
+    """
+            + STOP
+        ),
+    )
+    rounds = (ROUNDS >> 12 << 12) + (
+        ROUNDS & 0xFFF if ROUNDS & 0xFFF < 0x800 else (ROUNDS & 0xFFF) - 0x1000
+    )
     smp.run()
     assert (smp.word(0x5000), smp.word(0x5040)) == (2 * rounds, 2 * rounds)
 
 
 def test_lock_of_the_guest_excludes(smp: Smp) -> None:
-    smp.ram.write(CODE, program("""
+    smp.ram.write(
+        CODE,
+        program(
+            """
         lui    x2, 5
         lui    x3, 2
         addi   x4, x0, 1
@@ -119,7 +132,10 @@ def test_lock_of_the_guest_excludes(smp: Smp) -> None:
         amoswap.w.rl x0, x0, (x2)
         addi   x3, x3, -1
         bne    x3, x0, loop
-    """ + STOP))
+    """
+            + STOP
+        ),
+    )
     smp.run()
     assert smp.word(0x5040) == 2 * 0x2000
 
@@ -129,7 +145,10 @@ def test_code_that_another_hart_rewrites_is_seen(smp: Smp) -> None:
     smp.ram.write(0x8000, assemble("addi x8, x0, 0") + assemble("jalr x0, 0(x1)"))
     new = int.from_bytes(assemble("addi x8, x0, 1"), "little")
     smp.cpus[0].state.x[9] = u64(new)  # type: ignore[attr-defined]
-    smp.ram.write(CODE, program("""
+    smp.ram.write(
+        CODE,
+        program(
+            """
         csrrs  x3, mhartid, x0
         lui    x2, 8
         bne    x3, x0, spin
@@ -145,14 +164,21 @@ def test_code_that_another_hart_rewrites_is_seen(smp: Smp) -> None:
         jalr   x1, 0(x2)
         beq    x8, x0, spin
     end:
-    """ + STOP))
+    """
+            + STOP
+        ),
+    )
     smp.run()
 
 
 def test_flush_from_another_thread_is_obeyed(smp: Smp) -> None:
     """A hart spins on a virtual page whose mapping another thread changes."""
     table, gva = 0x8_0000, 0x4000_0000
-    entries = {table + 8: (table + 0x1000) >> 2 | 1, table + 0x1000: (table + 0x2000) >> 2 | 1, table: 0xCF}
+    entries = {
+        table + 8: (table + 0x1000) >> 2 | 1,
+        table + 0x1000: (table + 0x2000) >> 2 | 1,
+        table: 0xCF,
+    }
     for place, entry in {**entries, table + 0x2000: 0x5000 >> 2 | 0xCF}.items():
         smp.ram.write(place, entry.to_bytes(8, "little"))
     smp.ram.write(0x7000, (1).to_bytes(8, "little"))

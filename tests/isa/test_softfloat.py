@@ -20,6 +20,7 @@ from ratite.isa.softfloat import (
     F16,
     F32,
     F64,
+    FloatEnv,
     Format,
     f_add,
     f_class,

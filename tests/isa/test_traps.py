@@ -49,7 +49,9 @@ def interrupt(executor: Executor, lines: int, enabled: int) -> tuple[int, int] |
 
 @pytest.mark.parametrize("name", BITS)
 @pytest.mark.parametrize("privilege", [USER, SUPERVISOR, MACHINE])
-def test_machine_interrupt_is_taken_when_enabled(executor: Executor, name: str, privilege: int) -> None:
+def test_machine_interrupt_is_taken_when_enabled(
+    executor: Executor, name: str, privilege: int
+) -> None:
     bit = 1 << BITS[name]
     for enable in (0, MIE):
         prepare(executor, privilege, status=enable)
@@ -64,14 +66,16 @@ def test_machine_interrupt_is_taken_when_enabled(executor: Executor, name: str, 
 
 @pytest.mark.parametrize("name", ["SSI", "STI", "SEI"])
 @pytest.mark.parametrize("privilege", [USER, SUPERVISOR, MACHINE])
-def test_delegated_interrupt_goes_to_the_supervisor(executor: Executor, name: str, privilege: int) -> None:
+def test_delegated_interrupt_goes_to_the_supervisor(
+    executor: Executor, name: str, privilege: int
+) -> None:
     bit = 1 << BITS[name]
     for enable in (0, SIE, MIE, SIE | MIE):
         executor.reset()
         prepare(executor, privilege, status=enable, delegated=bit)
         executor.hart.menvcfg = u64(0)
         taken = interrupt(executor, bit, bit)
-        wanted = privilege == USER or privilege == SUPERVISOR and enable & SIE != 0
+        wanted = privilege == USER or (privilege == SUPERVISOR and enable & SIE != 0)
         assert taken == ((SUPERVISOR, BITS[name]) if wanted else None)
 
 
@@ -99,16 +103,25 @@ def test_trap_to_machine_mode_saves_state(executor: Executor) -> None:
         executor.load(CODE, assemble("ecall"))
         executor.run(1)
         hart = executor.hart
-        assert (hart.pc, hart.mepc, hart.mcause, hart.mtval) == (HANDLER, CODE, {0: 8, 1: 9, 3: 11}[privilege], 0)
+        assert (hart.pc, hart.mepc, hart.mcause, hart.mtval) == (
+            HANDLER,
+            CODE,
+            {0: 8, 1: 9, 3: 11}[privilege],
+            0,
+        )
         assert hart.privilege == MACHINE
-        assert hart.mstatus & 0x1FFF == SIE | SPP | (MPIE if enabled else 0) | privilege << MPP_SHIFT
+        assert (
+            hart.mstatus & 0x1FFF == SIE | SPP | (MPIE if enabled else 0) | privilege << MPP_SHIFT
+        )
         assert (hart.scause, hart.sepc) == (0, 0)
 
 
 def test_trap_to_supervisor_saves_state(executor: Executor) -> None:
     for privilege, enabled in itertools.product((USER, SUPERVISOR), (0, SIE)):
         executor.reset()
-        prepare(executor, privilege, status=enabled | MIE | MPIE | 3 << MPP_SHIFT | SPIE * (not enabled))
+        prepare(
+            executor, privilege, status=enabled | MIE | MPIE | 3 << MPP_SHIFT | SPIE * (not enabled)
+        )
         executor.hart.medeleg = u64(1 << 2 | 1 << 8 | 1 << 9)
         executor.load(CODE, b"\0\0")
         executor.run(1)
@@ -116,7 +129,10 @@ def test_trap_to_supervisor_saves_state(executor: Executor) -> None:
         assert (hart.pc, hart.sepc, hart.scause, hart.stval) == (SUPERVISOR_HANDLER, CODE, 2, 0)
         assert hart.privilege == SUPERVISOR
         previous = SPP if privilege == SUPERVISOR else 0
-        assert hart.mstatus & 0x1FFF == MIE | MPIE | 3 << MPP_SHIFT | (SPIE if enabled else 0) | previous
+        assert (
+            hart.mstatus & 0x1FFF
+            == MIE | MPIE | 3 << MPP_SHIFT | (SPIE if enabled else 0) | previous
+        )
         assert (hart.mcause, hart.mepc) == (0, 0)
 
 
@@ -171,7 +187,9 @@ def test_return_restores_and_reenables(executor: Executor) -> None:
         ("fadd.s f1, f2, f3, 5", 0x0031_50D3), (".half 0x8000", 0x8000),
     ],
 )  # fmt: skip
-def test_illegal_instruction_reports_its_encoding(executor: Executor, text: str, value: int) -> None:
+def test_illegal_instruction_reports_its_encoding(
+    executor: Executor, text: str, value: int
+) -> None:
     executor.load(CODE, assemble(text))
     executor.hart.privilege = u32(SUPERVISOR)
     executor.hart.set_mode()
@@ -215,7 +233,12 @@ def test_pending_software_interrupt_of_the_guest(executor: Executor) -> None:
     executor.load(SUPERVISOR_HANDLER, JUMP_TO_SELF)
     hart.mstatus = u64(SIE)
     run_program(executor, "csrrsi x0, sip, 2\naddi x1, x1, 1", 2, SUPERVISOR)
-    assert (hart.pc, hart.scause, hart.sepc, hart.x[1]) == (SUPERVISOR_HANDLER, INTERRUPT | 1, CODE + 4, 0)
+    assert (hart.pc, hart.scause, hart.sepc, hart.x[1]) == (
+        SUPERVISOR_HANDLER,
+        INTERRUPT | 1,
+        CODE + 4,
+        0,
+    )
 
 
 def test_waiting_leaves_run_until_something_is_pending(executor: Executor) -> None:
@@ -246,7 +269,13 @@ def test_interrupt_while_waiting_returns_behind_the_instruction(executor: Execut
 
 def test_faulting_instruction_changes_nothing(executor: Executor) -> None:
     hart = executor.hart
-    for text in ("ld x2, 0(x2)", "amoadd.d x2, x2, (x2)", "lr.d x2, (x2)", "sc.d x2, x2, (x2)", "c.ldsp x2, 0(sp)"):
+    for text in (
+        "ld x2, 0(x2)",
+        "amoadd.d x2, x2, (x2)",
+        "lr.d x2, (x2)",
+        "sc.d x2, x2, (x2)",
+        "c.ldsp x2, 0(sp)",
+    ):
         executor.reset()
         hart.x[2] = u64(0x4000_0000)
         executor.load(CODE, assemble(text))
@@ -278,7 +307,11 @@ def test_last_halfword_of_memory_cannot_hold_a_long_instruction(executor: Execut
     executor.load(0xF_FFFE, b"\x13\x00")
     executor.hart.pc = u64(0xF_FFFE)
     executor.run(1)
-    assert (executor.hart.mcause, executor.hart.mtval, executor.hart.mepc) == (1, 0x10_0000, 0xF_FFFE)
+    assert (executor.hart.mcause, executor.hart.mtval, executor.hart.mepc) == (
+        1,
+        0x10_0000,
+        0xF_FFFE,
+    )
     executor.load(0xF_FFFE, assemble("c.addi x0, 0"))
     executor.hart.pc = u64(0xF_FFFE)
     executor.run(1)

@@ -1,6 +1,7 @@
 """One instruction at a time against Unicorn: I, M, A, F, D and C on random operands.
 
-Unicorn 2 is QEMU 5.0 inside, from before NaN boxing and minimumNumber; what it is known to get wrong is left out below.
+Unicorn 2 is QEMU 5.0 inside, from before NaN boxing and minimumNumber; what it is known to get
+wrong is left out below.
 """
 
 from __future__ import annotations
@@ -88,16 +89,25 @@ def run_here(name: str, code: bytes, values: dict[str, int], data: bytes) -> dic
 
 
 def single(leaf: Leaf) -> bool:
-    """Whether it reads or writes single-precision numbers, whose boxes Unicorn neither makes nor looks at."""
-    return is_float(leaf) and not leaf.insn.name.endswith((".d", "fld", "fsd", ".d.x")) or "cvt" in leaf.insn.name
+    """Whether it reads or writes single-precision numbers, whose boxes Unicorn neither makes nor
+    looks at.
+    """
+    return (
+        is_float(leaf) and not leaf.insn.name.endswith((".d", "fld", "fsd", ".d.x"))
+    ) or "cvt" in leaf.insn.name
 
 
 def same(leaf: Leaf, theirs: dict[str, int] | None, ours: dict[str, int] | None) -> bool:
-    """Equal, but for the box around a single, and for jumps out of memory, which Unicorn fails at once."""
+    """Equal, but for the box around a single, and for jumps out of memory, which Unicorn fails at
+    once.
+    """
     if theirs is None and ours is not None and ours["pc"] >= RAM_SIZE:
         return True
     if theirs is not None and ours is not None and single(leaf):
-        theirs = {key: value | BOX if key[0] == "f" and ours[key] >> 32 == 0xFFFF_FFFF else value for key, value in theirs.items()}
+        theirs = {
+            key: value | BOX if key[0] == "f" and ours[key] >> 32 == 0xFFFF_FFFF else value
+            for key, value in theirs.items()
+        }
     return theirs == ours
 
 
@@ -123,8 +133,14 @@ def test_single_instructions_agree(count: int) -> None:
             for name in FAST:
                 ours = run_here(name, code, values, data)
                 if not same(leaf, theirs, ours):
-                    shown = "traps" if theirs is None or ours is None else {
-                        key: (hex(theirs[key]), hex(ours[key])) for key in ours if ours[key] != theirs[key]
-                    }
+                    shown = (
+                        "traps"
+                        if theirs is None or ours is None
+                        else {
+                            key: (hex(theirs[key]), hex(ours[key]))
+                            for key in ours
+                            if ours[key] != theirs[key]
+                        }
+                    )
                     wrong.append(f"{name} {listing(code)} {shown} {theirs is None} {ours is None}")
     assert not wrong, "\n".join(wrong[:50]) + f"\n{len(wrong)}"

@@ -22,8 +22,8 @@ from ratite.accel.jit.region import (
 )
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
-from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
-from ratite.native import u32, u64
+from ratite.cpu.machine import HOT_RING, RegionUse, Shared
+from ratite.native import u64
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate, be_nice
 from ratite.native.identity import compiler_identity, source_digest
@@ -84,7 +84,7 @@ class RegionCompiler:
         self._seen = 0
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._warm: set[int] = set()
+        self._reported: dict[int, int] = {}  # 1: seen, 2: compiled or refused
         self._stop = threading.Event()
         self._installing = threading.Lock()
         self._generation = 0  # of blocks: grows when all are forgotten
@@ -112,7 +112,7 @@ class RegionCompiler:
         with self._installing:
             self._arena.reset()
             self._uses.clear()
-            self._warm.clear()
+            self._reported.clear()
             self._seen = int(self._guest.shared.hot_head)
             self._generation += 1
 
@@ -162,20 +162,21 @@ class RegionCompiler:
     def _consider(self, address: int, cpu: int) -> None:
         """Give a reported block a region: from the cache at once, else compiled when hotter."""
         generation = self._generation
-        entry = read_raw(address)
+        reports = self._reported.get(address, 0)
+        entry = read_raw(address) if reports < 2 else None
         if entry is None:
             return
         find = self._finder(cpu, entry.fetch_index)
-        first = address not in self._warm
+        first = reports == 0
         key = self._key(entry)
         cached = self._from_cache(key, entry, find) if first else None
         if cached is not None:
             self.stats.cached += 1
             self._install(*cached, generation)
         elif first:
-            self._warm.add(address)
-            Block(address).heat = u32(COMPILE_HEAT)
+            self._reported[address] = 1
         else:
+            self._reported[address] = 2
             self._compile(entry, key, find, generation)
 
     def _compile(self, entry: RawBlock, key: str, find: BlockFinder, generation: int) -> None:

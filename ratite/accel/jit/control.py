@@ -81,8 +81,11 @@ def enter(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def hot(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
-    """A block that was entered often: report it for tier 1, and go on."""
+    """A block that was entered often: report it for tier 1, and go on. It is reported again after
+    as many entries more as make compiling it worth while.
+    """
     shared = Shared.at(cpu.machine)
+    Block.at(record.pointer()).heat = shared.compile_threshold
     place = atomic_add(shared.pointer() + Shared.hot_head.offset, u32(1)) & (HOT_RING - 1)
     shared.hot_cpu[place] = cpu.index
     shared.hot_ring[place] = record.pointer()

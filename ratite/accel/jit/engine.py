@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ratite.accel.jit.compiler import RegionCompiler
+from ratite.accel.jit.compiler import COMPILE_HEAT, RegionCompiler
 from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.region import read_block
@@ -94,6 +94,7 @@ class JitMachine:
         shared.max_instructions = u32(1 if options.one_instruction else MAX_INSTRUCTIONS)
         if options.tier > 0 and not options.one_instruction:
             module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
+            shared.compile_threshold = u32(COMPILE_HEAT)
             if options.background:
                 shared.hot_threshold = u32(HOT)
             self.compiler = RegionCompiler(

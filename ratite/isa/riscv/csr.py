@@ -65,6 +65,7 @@ ALL_INTERRUPTS = SUPERVISOR_INTERRUPTS | 1 << MSI | 1 << MTI | 1 << MEI
 DELEGABLE = 0xB3FF
 COUNTERS = 0xFFFF_FFFF
 CYCLE_BIT, TIME_BIT, INSTRET_BIT = 0, 1, 2
+SIP, MIP = 0x144, 0x344
 
 
 # -- reading and writing, by kind of register
@@ -146,10 +147,17 @@ def write_mip(hart: Hart, value: u64) -> None:
     """Software can raise the supervisor's interrupts; STIP only while stimecmp does not drive
     it.
     """
-    writable = u64(SUPERVISOR_INTERRUPTS)
+    write_pending(hart, value, writable_pending(hart, u32(MIP)))
+
+
+@native
+def writable_pending(hart: Hart, number: u32) -> u64:
+    """The bits that software can write through mip, or through sip."""
+    if number == SIP:
+        return hart.mideleg & (1 << SSI)
     if hart.menvcfg & STCE != 0:
-        writable &= ~(1 << STI)
-    write_pending(hart, value, writable)
+        return u64(SUPERVISOR_INTERRUPTS & ~(1 << STI))
+    return u64(SUPERVISOR_INTERRUPTS)
 
 
 @native
@@ -183,8 +191,7 @@ def read_sip(hart: Hart) -> u64:
 @native
 def write_sip(hart: Hart, value: u64) -> None:
     """Of the delegated bits, the supervisor writes SSIP only."""
-    writable = hart.mideleg & (1 << SSI)
-    write_pending(hart, value, writable)
+    write_pending(hart, value, writable_pending(hart, u32(SIP)))
 
 
 @native
@@ -491,7 +498,7 @@ CSRS: dict[int, CsrEntry] = {
     0x141: _field("sepc", ~1, _S),
     0x142: _field("scause", gate=_S),
     0x143: _field("stval", gate=_S),
-    0x144: CsrEntry("sip", Bound(read_sip), Bound(write_sip), _S),
+    SIP: CsrEntry("sip", Bound(read_sip), Bound(write_sip), _S),
     0x14D: CsrEntry(
         "stimecmp",
         Bound(read_field, {"name": "stimecmp"}),
@@ -543,7 +550,7 @@ CSRS: dict[int, CsrEntry] = {
     0x341: _field("mepc", ~1),
     0x342: _field("mcause"),
     0x343: _field("mtval"),
-    0x344: CsrEntry("mip", Bound(read_mip), Bound(write_mip)),
+    MIP: CsrEntry("mip", Bound(read_mip), Bound(write_mip)),
     **{
         0x3A0 + number: CsrEntry(
             f"pmpcfg{number}",
@@ -606,17 +613,17 @@ def csr_access(hart: Hart, number: u32, operand: u64, operation: u32) -> u64:
     if not csr_permitted(hart, number, operation != READ_ONLY):
         hart.raise_exception(u64(ILLEGAL), u64(0))
     old = csr_read(hart, number)
-    if operation != READ_ONLY:
-        basis = old
-        if (number == 0x344 or number == 0x144) and operation != REPLACE:
-            # Devices' lines are read but not written back (priv 3.1.9).
-            basis = hart.mip_soft | (old & (1 << SSI))
-        value = operand
-        if operation == SET:
-            value = basis | operand
-        elif operation == CLEAR:
-            value = basis & ~operand
-        csr_write(hart, number, value)
+    if operation == REPLACE:
+        csr_write(hart, number, operand)
+    elif operation != READ_ONLY and (number == MIP or number == SIP):
+        # Devices' lines are read but not written back (priv 3.1.9); and what another thread raises
+        # meanwhile stays raised.
+        raised = operand if operation == SET else u64(0)
+        write_pending(hart, raised, writable_pending(hart, number) & operand)
+    elif operation == SET:
+        csr_write(hart, number, old | operand)
+    elif operation == CLEAR:
+        csr_write(hart, number, old & ~operand)
     return old
 
 
