@@ -206,7 +206,7 @@ class AddressSpace:
         return result
 
     def write_rom(self, gpa: Gpa, data: bytes | bytearray | memoryview) -> MemTxResult:
-        """Write bytes as a loader does: RAM, ROM and flash memory take them alike, devices do not."""
+        """Write bytes as a loader does: RAM, ROM and flash take them alike, devices do not."""
         view = memoryview(data)
         result = OK
         for at, entry, length in self._pieces(gpa, len(view)):
@@ -240,7 +240,7 @@ class AddressSpace:
                 block.ram_list.mark_written(RamAddr(block.offset + offset), length)
 
     def _pieces(self, gpa: int, size: int) -> Iterator[tuple[int, FlatRange | None, int]]:
-        """Cut a range where the view has boundaries: address, range (None: nothing there), length."""
+        """Cut a range at the view's boundaries: address, range (None: nothing there), length."""
         view = self._view
         while size > 0:
             gpa &= _WRAP

@@ -48,7 +48,7 @@ class Doc:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Annotation: the property's name, where it is not the parameter's with dashes for underscores."""
+    """Annotation: the property's name, where it is not the parameter's with dashes."""
 
     name: str
 

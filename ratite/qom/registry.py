@@ -1,4 +1,4 @@
-"""Type names to classes. A type is found by the file that declares it; there is no list of types."""
+"""Type names to classes. A type is found by the file that declares it: there is no list."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Registry:
         self._modules: dict[str, str] | None = None
 
     def register(self, cls: type[Object]) -> None:
-        """Enter a class under its type name. A module that is loaded again replaces its own entry."""
+        """Enter a class under its type name. A module loaded again replaces its own entry."""
         known = self._classes.get(cls.type_name)
         assert known is None or known.__qualname__ == cls.__qualname__, (
             f"two classes named '{cls.type_name}': {known!r} and {cls!r}"

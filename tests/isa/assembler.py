@@ -193,11 +193,11 @@ def _short_fields(name: str, parts: Sequence[str]) -> dict[str, int]:
         for field in ("rd", "rs1", "rs2", "imm", "shamt")
         if field in present and field not in fields
     ]
-    for field, part in zip(order, parts, strict=True):
-        value = _operand(field, part)
-        if field == "imm" and name == "c.lui":
+    for operand, part in zip(order, parts, strict=True):
+        value = _operand(operand, part)
+        if operand == "imm" and name == "c.lui":
             value <<= 12
-        fields[field] = value
+        fields[operand] = value
     for field, value in fields.items():
         three = present[field][0].width == 3 and len(present[field]) == 1 and field.startswith("r")
         fields[field] = value - 8 if three else value

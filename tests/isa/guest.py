@@ -28,7 +28,7 @@ class Pages:
         executor.hart.satp = u64(MODES[mode] << 60 | self.root >> 12)
 
     def entry(self, gva: int, level: int = 0) -> int:
-        """Guest-physical address of the entry of `gva` at a level, with the tables above it made."""
+        """Guest-physical address of the entry of `gva` at a level; makes the tables above it."""
         table = self.root
         for above in range(LEVELS[self.mode] - 1, level, -1):
             place = table + (gva >> 12 + 9 * above & 0x1FF) * 8

@@ -32,7 +32,7 @@ from ratite.isa.riscv.state import (
     STCE,
 )
 from ratite.isa.state import EXECUTE, READ, WRITE, CpuState
-from ratite.memory import AddressSpace, MemoryRegion, MemTxResult, RamList
+from ratite.memory import AddressSpace, Gpa, MemoryRegion, MemTxResult, RamList
 from ratite.native import Array, Field, i64, u8, u32, u64
 
 EXECUTORS = ("reference", "tier0", "tier1")
@@ -188,7 +188,7 @@ class Executor:
 
     def _access(self) -> None:
         hart = self.hart
-        address, size = int(hart.mmio_address), int(hart.mmio_size)
+        address, size = Gpa(int(hart.mmio_address)), int(hart.mmio_size)
         if hart.mmio_write:
             value, result = 0, self.space.write(address, size, int(hart.mmio_value))
         else:

@@ -159,7 +159,7 @@ def test_every_row_is_disassembled_as_objdump_does(tmp_path: Path) -> None:
         f".insn {len(code)}, {int.from_bytes(code, 'little'):#x}\n" + "c.nop\n" * (len(code) == 2)
         for _, code in samples
     )
-    obj = tmp_path / "t.o"
+    obj = str(tmp_path / "t.o")
     command = [BINUTILS + "as", f"-march={MARCH}", "-o", obj, "-"]
     subprocess.run(command, input=text, text=True, check=True)
     command = [BINUTILS + "objdump", "-d", "-M", "no-aliases", "-z", obj]

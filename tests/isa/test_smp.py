@@ -144,7 +144,7 @@ def test_code_that_another_hart_rewrites_is_seen(smp: Smp) -> None:
     """Hart 1 spins in a function until hart 0 has rewritten it; both then stop."""
     smp.ram.write(0x8000, assemble("addi x8, x0, 0") + assemble("jalr x0, 0(x1)"))
     new = int.from_bytes(assemble("addi x8, x0, 1"), "little")
-    smp.cpus[0].state.x[9] = u64(new)  # type: ignore[attr-defined]
+    smp.cpus[0].state.x[9] = u64(new)
     smp.ram.write(
         CODE,
         program(

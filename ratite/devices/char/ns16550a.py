@@ -301,7 +301,7 @@ class Ns16550a(Device):
             self.break_seen = True
 
     def _restart_timeout(self) -> None:
-        """With characters below the trigger level, interrupt after four character times of silence."""
+        """Below the trigger level, interrupt after four character times of silence."""
         if not self.fifo or not self.received:
             self._timeout.delete()
             return

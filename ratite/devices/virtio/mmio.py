@@ -239,8 +239,8 @@ class VirtioMmio(Device):
             return
         value &= 0xFF
         if value == 0:
-            # The page size describes the guest, not the device's set-up: Linux writes it once, before
-            # it resets the device.
+            # The page size describes the guest, not the device's set-up: Linux writes it once,
+            # before it resets the device.
             page_size = self.guest_page_size
             device.restart()
             self.reset_enter()
