@@ -211,7 +211,7 @@ def property_of(names: Sequence[str], examples: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_agree(kind: str) -> None:
-    property_of(["tier0"], 40, kind)
+    property_of(["tier0"], 8 if kind == "supervisor" else 25, kind)
 
 
 @pytest.mark.slow
