@@ -7,7 +7,6 @@ same kind of host.
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -47,10 +46,6 @@ def parse(text: str) -> Any:
         module = llvm.parse_assembly(text)
         module.verify()
     except RuntimeError as error:
-        kept = os.environ.get("RATITE_KEEP_LLVM")
-        if kept:
-            with open(kept, "w", encoding="utf-8") as out:
-                out.write(text)
         raise CompileError(str(error)) from None
     return module
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import pickle
-from pathlib import Path
 
 from ratite.accel.jit.tier1 import Templates
 from ratite.native.cache import ObjectCache, key_of
@@ -38,9 +36,6 @@ def build_payload(target: str) -> bytes:
 
     module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
     helpers, text = module.tier0_source()
-    keep = os.environ.get("RATITE_KEEP_LLVM")
-    if keep:
-        Path(keep).write_text(text, encoding="utf-8")
     payload = " ".join(helpers).encode() + b"\0" + compile_text(text)
     note_checked()
     # Tier 1 wants them soon, and the functions have just been lifted.

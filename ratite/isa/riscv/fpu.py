@@ -97,7 +97,7 @@ def set_frm(hart: Hart, frm: u32) -> None:
 
 @inlined
 def mark_dirty(hart: Hart) -> None:
-    """Note that an FP register was written."""
+    """Note that an FP register was written, or a flag may have been raised."""
     hart.fs_dirty = u32(1)
 
 

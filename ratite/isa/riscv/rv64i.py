@@ -1,4 +1,8 @@
-"""RV64I base integer instructions (Unprivileged ISA 20240411, chapters 2 and 4)."""
+"""RV64I base integer instructions (Unprivileged ISA 20240411, chapters 2 and 4).
+
+Not modelled: the alignment to four bytes that jump targets and exception addresses have on a hart
+without C.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,8 +90,12 @@ class Ring:
         """One request, and what came back: as many bytes as the device says it wrote."""
         head = self.add(readable, writable, **how)
         self.kick()
+        deadline = time.monotonic() + 10
         self.guest.settle()
-        ((used, length),) = self.collect()
+        while not (done := self.collect()) and time.monotonic() < deadline:
+            time.sleep(0.001)  # another process's device takes its time
+            self.guest.settle()
+        ((used, length),) = done
         assert used == head
         return self.answer(head)[:length]
 
