@@ -173,6 +173,7 @@ class ReferenceCpu:
         state = self.state
         state.exit_reason = u32(Exit.NONE)
         state.flush_request = u32(0)
+        state.page_flush_request = u32(0)
         resuming = state.mmio_next < state.mmio_count and state.mmio_serial == state.retired()
         if not resuming and not state.stepping:
             self.hooks[hooks.take_interrupt](state)

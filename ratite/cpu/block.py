@@ -36,6 +36,7 @@ from ratite.cpu.tlb import (
     RECHECK,
     entry_at,
     fill,
+    note_code,
     side_at,
 )
 from ratite.isa.state import EXECUTE, LIMIT_MASK, LIMIT_STEP, CpuState
@@ -137,6 +138,9 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
         slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
         slot.pc = pc
         slot.block = found
+        note_code(cpu, pc)
+        if Block.at(found).second_ram != NO_PAGE:
+            note_code(cpu, pc + OFFSET_MASK)
     return found
 
 

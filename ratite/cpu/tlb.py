@@ -21,7 +21,16 @@ from ratite.cpu.machine import (
     TlbSide,
     page_is_clean,
 )
-from ratite.isa.state import EXECUTE, RANGE_READONLY, READ, WRITE, CpuState, PhysRange, find_range
+from ratite.isa.state import (
+    CODE_PAGE_WORDS,
+    EXECUTE,
+    RANGE_READONLY,
+    READ,
+    WRITE,
+    CpuState,
+    PhysRange,
+    find_range,
+)
 from ratite.native import fence, host_fill, host_load, host_store, native, u8, u16, u32, u64
 
 PAGE_MASK = 0xFFFF_FFFF_FFFF_F000
@@ -38,6 +47,8 @@ WATCH = 8
 """The page has watchpoints."""
 INVALID = 0xFFFF_FFFF_FFFF_FFFF
 UNCACHED = 8
+LARGE_SHIFT = 16
+"""In what `translate` allows: above this bit, the size of a large page as a power of two."""
 
 JUMP_BITS = 12
 JUMP_ENTRIES = 1 << JUMP_BITS
@@ -59,12 +70,67 @@ def side_at(cpu: CpuState, index: u32, gva: u64) -> u64:
 
 
 @native
+def flush_jumps(cpu: CpuState) -> None:
+    """Forget every block lookup."""
+    host_fill(cpu.jump_cache, u8(0xFF), u64(JUMP_BYTES))
+    index = u32(0)
+    while index < CODE_PAGE_WORDS:
+        cpu.code_pages[index] = u64(0)
+        index += 1
+
+
+@native
+def note_code(cpu: CpuState, gva: u64) -> None:
+    """Remember that the jump cache relies on the translation of this page; for large pages the
+    range of their addresses does that.
+    """
+    if gva >= cpu.large_low and gva <= cpu.large_high:
+        return
+    page = gva >> 12
+    word = u32(page >> 6) & (CODE_PAGE_WORDS - 1)
+    cpu.code_pages[word] |= u64(1) << (page & 63)
+
+
+@native
+def may_hold_code(cpu: CpuState, gva: u64) -> bool:
+    """Whether the jump cache may rely on this page: pages share bits, so it says yes too often."""
+    page = gva >> 12
+    word = u32(page >> 6) & (CODE_PAGE_WORDS - 1)
+    return (cpu.code_pages[word] >> (page & 63)) & 1 != 0
+
+
+@native
 def flush(cpu: CpuState) -> None:
     """Forget every translation, and every block lookup that relied on one."""
     host_fill(cpu.tlb_base, u8(0xFF), u64(SIDE_OFFSET))
-    host_fill(cpu.jump_cache, u8(0xFF), u64(JUMP_BYTES))
+    flush_jumps(cpu)
+    cpu.page_flush_request = u32(0)
+    cpu.large_low = ~u64(0)
+    cpu.large_high = u64(0)
     cpu.tlb_flushes += 1
-    cpu.flush_request = u32(0)
+    cpu.flush_request = u32(0)  # last: others wait for it
+
+
+@native
+def flush_page(cpu: CpuState) -> None:
+    """Forget the translations of the page of `page_flush_gva`. An entry holds 4 KiB whatever the
+    size of the guest's page, so that for an address where a large page was cached all are
+    forgotten.
+    """
+    cpu.page_flush_request = u32(0)
+    gva = cpu.page_flush_gva
+    if gva >= cpu.large_low and gva <= cpu.large_high:
+        flush(cpu)
+        return
+    if may_hold_code(cpu, gva):
+        flush_jumps(cpu)
+    index = u32(0)
+    while index < TLB_INDEXES:
+        entry = TlbEntry.at(entry_at(cpu, index, gva))
+        entry.read = u64(INVALID)
+        entry.write = u64(INVALID)
+        entry.execute = u64(INVALID)
+        index += 1
 
 
 @native
@@ -72,6 +138,13 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
     """Translate and enter into the TLB. A fault is left pending."""
     gpa, allowed = translate(cpu, gva, size, access, index)
     cpu.tlb_fills += 1
+    shift = u64(allowed >> LARGE_SHIFT)
+    if shift != 0:
+        inside_mask = (u64(1) << shift) - 1
+        if gva & ~inside_mask < cpu.large_low:
+            cpu.large_low = gva & ~inside_mask
+        if gva | inside_mask > cpu.large_high:
+            cpu.large_high = gva | inside_mask
     page = gva & PAGE_MASK
     gpa_page = gpa & PAGE_MASK
     entry = TlbEntry.at(entry_at(cpu, index, gva))

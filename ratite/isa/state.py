@@ -35,6 +35,7 @@ its own, so that Python sets it with a plain byte store while the vCPU clears th
 atomically."""
 
 MMIO_LOG = 8
+CODE_PAGE_WORDS = 8
 TRACE_RING = 256
 
 LIMIT_MASK, LIMIT_STEP = 0x7F, 0x80
@@ -121,6 +122,19 @@ class CpuState(Struct):
         u32, doc="1: interrupts wait, and an exception leaves run() once its handler is entered"
     )
     watch_hit = Field(u32, doc="1 + the number of the watchpoint that was touched last; 0: none")
+    page_flush_request = Field(
+        u32,
+        doc="drop the translations of `page_flush_gva` before the next instruction; set by "
+        "the vCPU itself, which then polls `kick`",
+    )
+    page_flush_gva = Field(u64)
+    code_pages = Array(
+        u64,
+        CODE_PAGE_WORDS,
+        doc="pages that the jump cache relies on: a bit per hash of the address",
+    )
+    large_low = Field(u64, doc="lowest address that a cached translation of a large page covers")
+    large_high = Field(u64, doc="highest such address")
     halted = Field(u32, doc="waiting for an interrupt")
     flush_request = Field(
         u32, doc="drop cached translations before the next instruction; then poll `kick`"
@@ -289,6 +303,7 @@ __all__ = [
     "EXECUTE",
     "KICK_EXIT",
     "KICK_INTERRUPT",
+    "CODE_PAGE_WORDS",
     "MMIO_LOG",
     "RANGE_READONLY",
     "READ",

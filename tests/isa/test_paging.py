@@ -328,34 +328,50 @@ def test_fault_of_the_second_page_names_that_page(
     assert executor.hart.x[1] == ~u64(0)
 
 
-def test_sfence_makes_a_new_mapping_visible(executor: Executor) -> None:
+@pytest.mark.parametrize("operands", ["x0, x0", "x2, x0", "x6, x0", "x2, x5"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_sfence_makes_a_new_mapping_visible(executor: Executor, operands: str, level: int) -> None:
+    size = 0x1000 << 9 * level
+    base = GVA & ~(size - 1)
     pages = Pages(executor)
-    place = pages.map(GVA, 0x5000, FULL)
+    place = pages.map(base, 0 if level else 0x5000, FULL, level)
+    pages.map(0, 0, FULL, level=2)
     executor.load(0x5000, b"\1")
     executor.load(0x6000, b"\2")
-    executor.hart.x[2], executor.hart.x[3], executor.hart.x[4] = (
-        u64(GVA),
-        u64(place),
-        u64(0x6000 >> 2 | FULL),
-    )
-    executor.hart.mstatus = u64(
-        1 << 17 | SUPERVISOR << 11
-    )  # the table is not mapped: lift MPRV for it
-    trap = run_program(
-        executor,
-        """
-        lui  x5, 0x20
+    hart = executor.hart
+    hart.x[2], hart.x[3] = u64(base + (0x5000 if level else 0)), u64(place)
+    hart.x[6] = u64(base + size - 1)  # any address within the page will do
+    hart.x[4] = u64(0x6000 >> 2 | FULL)
+    if level:  # split the large page: its entry becomes a pointer to a table
+        executor.load(0x7000 + 5 * 8, (0x6000 >> 2 | FULL).to_bytes(8, "little"))
+        hart.x[4] = u64(0x7000 >> 2 | V)
+    text = f"""
         lb   x10, 0(x2)
-        csrrc x0, mstatus, x5
         sd   x4, 0(x3)
-        csrrs x0, mstatus, x5
-        sfence.vma x0, x0
+        sfence.vma {operands}
         lb   x11, 0(x2)
-    """,
-        7,
-    )
-    assert trap is None
-    assert (executor.hart.x[10], executor.hart.x[11]) == (1, 2)
+    """
+    assert run_program(executor, text, 4, SUPERVISOR) is None
+    assert (hart.x[10], hart.x[11]) == (1, 2)
+
+
+def test_sfence_of_one_page_reaches_the_code_on_it(executor: Executor) -> None:
+    pages = Pages(executor)
+    place = pages.map(GVA, 0x5000, FULL)
+    pages.map(0, 0, FULL, level=2)
+    for gpa, step in ((0x5000, 1), (0x6000, 16)):
+        code = assemble(f"addi x1, x1, {step}") + assemble("jalr x0, 0(x7)")
+        executor.load(gpa, code)
+    hart = executor.hart
+    hart.x[2], hart.x[3], hart.x[4] = u64(GVA), u64(place), u64(0x6000 >> 2 | FULL)
+    text = """
+        jalr x7, 0(x2)
+        sd   x4, 0(x3)
+        sfence.vma x2, x0
+        jalr x7, 0(x2)
+    """
+    assert run_program(executor, text, 8, SUPERVISOR) is None
+    assert hart.x[1] == 17
 
 
 def test_permission_bits_of_mstatus_act_at_once(executor: Executor) -> None:

@@ -20,7 +20,15 @@ from ratite.cpu.block import (
 )
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import BLOCK_HEADER, HOT_RING, NO_PAGE, Block, Shared
-from ratite.cpu.tlb import OFFSET_MASK, PAGE_MASK, flush, load_slow, pointer_slow, store_slow
+from ratite.cpu.tlb import (
+    OFFSET_MASK,
+    PAGE_MASK,
+    flush,
+    flush_page,
+    load_slow,
+    pointer_slow,
+    store_slow,
+)
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.native import (
     atomic_add,
@@ -46,6 +54,8 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """
     if cpu.flush_request != 0:
         flush(cpu)
+    elif cpu.page_flush_request != 0:
+        flush_page(cpu)
     if cpu.mmio_next < cpu.mmio_count and cpu.mmio_serial == cpu.retired():
         found = find_block(cpu)
         left = budget - i64(Block.at(found).count)
@@ -115,6 +125,8 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
     if cpu.flush_request != 0:
         flush(cpu)
+    elif cpu.page_flush_request != 0:
+        flush_page(cpu)
     if bits & KICK_EXIT != 0:
         cpu.exit_reason = u32(Exit.INTERRUPTED)
         return_to_python()

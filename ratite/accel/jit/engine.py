@@ -220,11 +220,10 @@ class JitCpu:
         self.state = state
         self._tlb = allocate(TLB_BYTES)
         self._jumps = allocate(JUMP_BYTES)
-        ctypes.memset(self._jumps.address, 0xFF, JUMP_BYTES)
-        ctypes.memset(self._tlb.address, 0xFF, TLB_BYTES)
         state.tlb_base = u64(self._tlb.address)
         state.jump_cache = u64(self._jumps.address)
         state.machine = machine.shared.pointer()
+        state.flush_request = u32(1)  # to begin with both are empty
         kick = state.address + CpuState.kick.offset
         self._kick_interrupt = ctypes.c_uint8.from_address(kick)
         self._kick_exit = ctypes.c_uint8.from_address(kick + 1)

@@ -40,6 +40,8 @@ RETRY = 16
 """Instead of permissions: the entry changed while its A and D bits were being set."""
 AS_STORE = 32
 """With a kind of access: its faults are those of a store."""
+LARGE_SHIFT = 16
+"""Above this bit of the permissions: the size of a large page as a power of two, 0 for 4 KiB."""
 STORES = WRITE | AS_STORE
 
 
@@ -187,6 +189,11 @@ def _leaf(
             allowed = u32(RETRY)  # another hart changed the entry
     if wanted & PTE_D == 0:
         allowed &= ~WRITE
+    size_shift = shift
+    if pte & PTE_N != 0:
+        size_shift = u64(16)
+    if size_shift != 12:
+        allowed |= u32(size_shift) << LARGE_SHIFT
     return (ppn << 12) & ~inside | gva & inside, allowed
 
 

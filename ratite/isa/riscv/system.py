@@ -164,22 +164,37 @@ def flush_translations(hart: Hart) -> None:
     poll_interrupts(hart)
 
 
+@native
+def flush_for(hart: Hart, one_page: bool, gva: u64) -> None:
+    """What sfence.vma does: drop the cached translations of one address, or all. Address spaces are
+    not told apart.
+    """
+    if one_page and hart.page_flush_request == 0:
+        hart.page_flush_gva = gva
+        hart.page_flush_request = u32(1)
+        poll_interrupts(hart)
+    else:
+        flush_translations(hart)
+
+
 @insn("0001001 rs2[4:0] rs1[4:0] 000 00000 1110011", spec="priv 12.2.1", ext="s", ends_block=True)
 def sfence_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
-    """Order page-table updates before later translations: flush the softmmu TLB."""
+    """Order page-table updates before later translations: of one address, or with x0 of all."""
     if hart.privilege == USER or (hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0):
         illegal(hart)
     else:
-        flush_translations(hart)
+        hart.sync()
+        flush_for(hart, rs1 != 0, hart.x[rs1])
 
 
 @insn("0001011 rs2[4:0] rs1[4:0] 000 00000 1110011", spec="priv 14", ext="svinval", ends_block=True)
 def sinval_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
-    """Invalidate translations; treated as a complete sfence.vma."""
+    """Invalidate translations; treated as sfence.vma."""
     if hart.privilege == USER or (hart.privilege == SUPERVISOR and hart.mstatus & TVM != 0):
         illegal(hart)
     else:
-        flush_translations(hart)
+        hart.sync()
+        flush_for(hart, rs1 != 0, hart.x[rs1])
 
 
 @family(
