@@ -522,3 +522,109 @@ def test_cache_block_operations_are_checked_like_stores(executor: Executor) -> N
     assert access(executor, "cbo.zero (x2)", GVA + 0x1003, SUPERVISOR) == Trap(
         STORE_PAGE, GVA + 0x1003, CODE
     )
+
+
+def fence(executor: Executor, gva: int) -> None:
+    """sfence.vma of one address, by machine-mode code."""
+    executor.hart.x[2] = u64(gva)
+    assert run_program(executor, "sfence.vma x2, x0", 1) is None
+
+
+def test_fence_of_one_address_makes_its_new_mapping_visible(executor: Executor) -> None:
+    pages = Pages(executor)
+    executor.load(0x5000, b"\1")
+    executor.load(0x6000, b"\2")
+    for gva in (GVA, GVA + 0x40_0000, (1 << 64) - 0x1000):
+        pages.map(gva, 0x5000, FULL)
+        assert access(executor, "lbu x1, 0(x2)", gva, SUPERVISOR) is None
+        assert access(executor, "lbu x1, 0(x2)", gva, USER) is not None
+        pages.map(gva, 0x6000, FULL)
+        fence(executor, gva + 0x123)
+        assert access(executor, "lbu x1, 0(x2)", gva, SUPERVISOR) is None
+        assert executor.hart.x[1] == 2
+
+
+@pytest.mark.parametrize("level", [1, 2])
+@pytest.mark.parametrize("away", [0, 0x1000, 0x1F_F000])
+def test_fence_of_an_address_in_a_superpage_reaches_all_of_it(
+    executor: Executor, level: int, away: int
+) -> None:
+    pages = Pages(executor)
+    base = 1 << 30
+    executor.load(0x5000, ADDI)
+    executor.load(0x9000, assemble("addi x1, x0, 9"))
+    place = pages.map(base, 0, FULL, level)
+    assert access(executor, "lw x1, 0(x2)", base + 0x5000, SUPERVISOR) is None
+    assert fetch(executor, base + 0x5000, SUPERVISOR) is None
+    pages.write(place, 0)
+    for page in (0, 0x5000):
+        pages.map(base + page, page + 0x4000, FULL)
+    fence(executor, base + away)
+    assert access(executor, "lw x1, 0(x2)", base + 0x5000, SUPERVISOR) is None
+    assert executor.hart.x[1] == executor.read(0x9000, 4)
+    assert fetch(executor, base + 0x5000, SUPERVISOR) is None
+    assert executor.hart.x[1] == 9
+
+
+def test_fence_of_one_address_reaches_a_napot_range(executor: Executor) -> None:
+    pages = Pages(executor)
+    base = 0x4_0000_0000
+    executor.load(0x2_3000, b"\3")
+    executor.load(0x4_3000, b"\4")
+    for page in range(16):
+        pages.map(base + page * 0x1000, 0x2_8000, FULL | N)
+    assert access(executor, "lbu x1, 0(x2)", base + 0x3000, SUPERVISOR) is None
+    for page in range(16):
+        pages.map(base + page * 0x1000, 0x4_8000, FULL | N)
+    fence(executor, base + 0xF000)
+    assert access(executor, "lbu x1, 0(x2)", base + 0x3000, SUPERVISOR) is None
+    assert executor.hart.x[1] == 4
+
+
+@pytest.mark.parametrize("change", ["move", "forbid"])
+def test_fence_of_one_address_reaches_code(executor: Executor, change: str) -> None:
+    pages = Pages(executor)
+    place = pages.map(GVA, 0x5000, FULL)
+    executor.load(0x5000, ADDI)
+    executor.load(0x9000, assemble("addi x1, x1, 7"))
+    for _ in range(3):
+        assert fetch(executor, GVA, SUPERVISOR) is None
+    pages.write(place, 0x9000 >> 2 | FULL if change == "move" else 0x5000 >> 2 | V | R | A | D)
+    fence(executor, GVA)
+    trap = fetch(executor, GVA, SUPERVISOR)
+    if change == "move":
+        assert trap is None
+        assert executor.hart.x[1] == 3 + 7
+    else:
+        assert trap == Trap(FETCH_PAGE, GVA, GVA)
+
+
+def test_fence_of_the_second_page_reaches_an_instruction_across_both(executor: Executor) -> None:
+    pages = Pages(executor)
+    pages.map(GVA, 0x5000, FULL)
+    pages.map(GVA + 0x1000, 0x9000, FULL)
+    executor.load(0x5FFE, ADDI[:2])
+    executor.load(0x9000, ADDI[2:])
+    executor.load(0xA000, assemble("addi x1, x1, 6")[2:])
+    assert fetch(executor, GVA + 0xFFE, SUPERVISOR) is None
+    pages.map(GVA + 0x1000, 0xA000, FULL)
+    fence(executor, GVA + 0x1000)
+    assert fetch(executor, GVA + 0xFFE, SUPERVISOR) is None
+    assert executor.hart.x[1] == 7
+
+
+def test_two_fences_in_a_row_both_count(executor: Executor) -> None:
+    pages = Pages(executor)
+    executor.load(0x5000, b"\1")
+    executor.load(0x6000, b"\2")
+    pages.map(GVA, 0x5000, FULL)
+    pages.map(GVA + 0x1000, 0x5000, FULL)
+    for gva in (GVA, GVA + 0x1000):
+        assert access(executor, "lbu x1, 0(x2)", gva, SUPERVISOR) is None
+    pages.map(GVA, 0x6000, FULL)
+    pages.map(GVA + 0x1000, 0x6000, FULL)
+    executor.hart.x[2], executor.hart.x[3] = u64(GVA), u64(GVA + 0x1000)
+    assert run_program(executor, "sfence.vma x2, x0\nsfence.vma x3, x0", 2) is None
+    for gva in (GVA, GVA + 0x1000):
+        assert access(executor, "lbu x1, 0(x2)", gva, SUPERVISOR) is None
+        assert executor.hart.x[1] == 2

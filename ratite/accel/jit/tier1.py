@@ -2,8 +2,9 @@
 
 Each guest instruction's IR, the same that tier 0's handler is made of, is instantiated with its
 operands as constants: loads from the record become numbers, conditions on them are decided here,
-and registers live in LLVM values for the whole region. What the guest can observe is exact at
-every exit: registers, pc and the instruction budget are written back there, and only there.
+and registers live in LLVM values for the whole region. Each write of a register also goes to the
+vCPU's state, so that an exit has none to save and its code stays small; pc and the instruction
+budget are written at exits.
 
 An instruction that would raise an exception of its own (not a memory fault) is left to tier 0: the
 region ends just before it, with nothing of it done.
