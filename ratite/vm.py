@@ -211,7 +211,9 @@ class Vm:
     def _make_log(self) -> Log:
         log = self.config.log
         categories = parse_categories(log.items)
-        return Log.to_file(categories, str(log.file)) if log.file else Log(categories, sys.stderr)
+        made = Log.to_file(categories, str(log.file)) if log.file else Log(categories, sys.stderr)
+        made.code_ranges = tuple((item.first, item.last) for item in log.ranges)
+        return made
 
     def _build(self) -> None:
         self.loop.start()

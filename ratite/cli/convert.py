@@ -286,8 +286,8 @@ def icount(text: str) -> IcountConfig:
         raise ConfigError(f"shift: {error}") from None
     result = IcountConfig(shift, settings.switch("sleep", True), settings.switch("align", False))
     settings.done()
-    if result.align and not result.sleep:
-        raise ConfigError("align=on and sleep=off contradict each other")
+    if result.align:
+        raise ConfigError("align=on is not offered; sleep=on keeps guest time beside host time")
     return result
 
 

@@ -64,6 +64,7 @@ class Log:
         self, categories: LogCategory = LogCategory.NONE, stream: TextIO | None = None
     ) -> None:
         self.mask = int(categories)
+        self.code_ranges: tuple[tuple[int, int], ...] = ()
         self._stream = stream
         self._lock = threading.Lock()
         self._window: dict[str, tuple[float, int]] = {}
@@ -87,6 +88,11 @@ class Log:
     def enabled(self, category: LogCategory) -> bool:
         """True if lines of this category are wanted."""
         return bool(self.mask & category)
+
+    def covers(self, gva: int) -> bool:
+        """Whether guest code at this address is to be logged: `code_ranges` (first and last
+        address, `-dfilter`) has it, or is empty."""
+        return not self.code_ranges or any(first <= gva <= last for first, last in self.code_ranges)
 
     def write(self, category: LogCategory, text: str) -> None:
         """Write the text as one or more lines, if its category is wanted."""

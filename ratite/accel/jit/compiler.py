@@ -192,9 +192,10 @@ class RegionCompiler:
 
         text = RegionText(region, self._templates, REGION).text()
         head = f"region {region.entry.pc:#x}, {region.instructions} instructions"
-        if self.log.enabled(LogCategory.LLVM):
+        shown = self.log.covers(region.entry.pc)
+        if shown and self.log.enabled(LogCategory.LLVM):
             self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
-        if self.log.enabled(LogCategory.OUT_ASM):
+        if shown and self.log.enabled(LogCategory.OUT_ASM):
             self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{assembly_short(text, level=1)}")
         code = compile_short(text, level=1)
         self.stats.compiled += 1

@@ -82,7 +82,7 @@ class JitLog:
             address = self._printed
             self._printed += block_size(int(Block(address).count))
             block = self._read(address)
-            if block is not None:
+            if block is not None and self.log.covers(block.pc):
                 text = "\n".join(["----------------", "IN:", *self._disassemble(block), ""])
                 self.log.write(LogCategory.IN_ASM, text)
 
