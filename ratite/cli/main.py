@@ -17,10 +17,12 @@ _DEMO = str(Path(__file__).with_name("demo") / "demo.bin")
 _USAGE = """\
 usage: ratite [run] [--debian] [OPTION]...
        ratite fetch
+       ratite cache {info,clear}
 
   run            boot the small guest that ships with ratite, or what -kernel names
   run --debian   boot Debian's kernel to a shell; fetches it on first use
   fetch          fetch the Debian guest now, and print where its files are
+  cache          show, or remove, the generated code that is kept between runs
 
 OPTION is any option of ratite-system-riscv64 (see ratite-system-riscv64 -h), such as
 -smp 4, -m 1G or -drive file=disk.img,format=raw.
@@ -75,7 +77,29 @@ def _fetch(words: list[str]) -> int:
     return 0
 
 
-_COMMANDS: dict[str, Callable[[list[str]], int]] = {"run": _run, "fetch": _fetch}
+def _cache(words: list[str]) -> int:
+    from ratite.native.cache import ObjectCache
+
+    cache = ObjectCache()
+    if words not in (["info"], ["clear"]):
+        raise ConfigError(f"cache: wants 'info' or 'clear', not '{' '.join(words)}'")
+    if words == ["info"]:
+        entries, done = cache.entries(), f"of {cache.limit >> 20} MiB, in"
+    else:
+        try:
+            entries, done = cache.clear(), "removed from"
+        except OSError as error:
+            raise HostError.from_os("remove the generated code", error, error.filename) from error
+    size = sum(entry.size for entry in entries) / (1 << 20)
+    print(f"{len(entries)} objects, {size:.1f} MiB {done} {cache.directory}")
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": _run,
+    "fetch": _fetch,
+    "cache": _cache,
+}
 
 
 def _debian_files() -> dict[str, str]:

@@ -4,17 +4,21 @@ An entry is one file named by its key: a header with a magic and the SHA-256 of 
 the payload. It is written to a temporary name and renamed, so that readers see all of it or nothing
 and two writers do not disturb each other; an entry that does not match its own checksum is removed
 and rebuilt. A cache that cannot be written is no error: the code is then generated again next time.
+What has not been used for longest goes when the directory grows past its limit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 _MAGIC = b"ratite-object-1\n"
+LIMIT_BYTES = 512 << 20
 
 
 def default_directory() -> Path:
@@ -35,11 +39,21 @@ def key_of(parts: Iterable[bytes | str]) -> str:
     return digest.hexdigest()
 
 
-class ObjectCache:
-    """A directory of cached objects."""
+class CacheEntry(NamedTuple):
+    """A file of the cache: what it takes, and when it was used last (seconds of the epoch)."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    used: float
+    size: int
+    path: Path
+
+
+class ObjectCache:
+    """A directory of cached objects, of some `limit` bytes at most."""
+
+    def __init__(self, directory: Path | None = None, limit: int = LIMIT_BYTES) -> None:
         self.directory = directory or default_directory()
+        self.limit = limit
+        self._room = 0  # bytes that may be added before the directory is looked through again
 
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}.o"
@@ -56,6 +70,8 @@ class ObjectCache:
             data[: len(_MAGIC)] == _MAGIC
             and data[len(_MAGIC) : len(_MAGIC) + 32] == hashlib.sha256(payload).digest()
         ):
+            with contextlib.suppress(OSError):
+                os.utime(path)
             return payload
         path.unlink(missing_ok=True)
         return None
@@ -75,7 +91,42 @@ class ObjectCache:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             return False
+        self._room -= len(data)
+        if self._room < 0:
+            self._trim()
         return True
+
+    def entries(self) -> list[CacheEntry]:
+        """What there is, the least recently used first. Other processes may change it meanwhile."""
+        found = []
+        with contextlib.suppress(OSError), os.scandir(self.directory) as items:
+            for item in items:
+                with contextlib.suppress(OSError):
+                    if item.name.endswith(".o"):
+                        status = item.stat()
+                        entry = CacheEntry(status.st_mtime, status.st_size, Path(item.path))
+                        found.append(entry)
+        return sorted(found)
+
+    def clear(self) -> list[CacheEntry]:
+        """Remove all entries; returns them. Processes that use them go on. Raises `OSError`."""
+        removed = self.entries()
+        for entry in removed:
+            entry.path.unlink(missing_ok=True)
+        return removed
+
+    def _trim(self) -> None:
+        """Bring the directory below its limit, with room for an eighth of it."""
+        entries = self.entries()
+        total = sum(entry.size for entry in entries)
+        if total > self.limit:
+            for entry in entries:
+                if total <= self.limit - self.limit // 8:
+                    break
+                with contextlib.suppress(OSError):
+                    entry.path.unlink()
+                    total -= entry.size
+        self._room = max(self.limit - total, 0)
 
     def get_or_build(self, key: str, build: Callable[[], bytes]) -> bytes:
         """The cached payload, built and stored if missing."""

@@ -109,10 +109,27 @@ def test_the_front_door_has_help_and_a_version(capsys: pytest.CaptureFixture[str
     assert out.startswith("usage: ratite") and out.endswith(f"ratite {VERSION}\n")
 
 
+def test_cache_says_what_there_is_and_clears_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    objects = tmp_path / "ratite" / "objects"
+    objects.mkdir(parents=True)
+    (objects / "k.o").write_bytes(bytes(3 << 19))
+    for word in ("info", "clear", "info"):
+        assert front_door.main(["cache", word]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"1 objects, 1.5 MiB of 512 MiB, in {objects}",
+        f"1 objects, 1.5 MiB removed from {objects}",
+        f"0 objects, 0.0 MiB of 512 MiB, in {objects}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["rnu"], "no command 'rnu'; there are: run, fetch"),
+        (["rnu"], "no command 'rnu'; there are: run, fetch, cache"),
+        (["cache"], "cache: wants 'info' or 'clear', not ''"),
         (["fetch", "x"], "fetch: takes no arguments, not 'x'"),
     ],
 )

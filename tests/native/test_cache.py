@@ -81,3 +81,27 @@ def test_two_processes_write_one_entry(cache: ObjectCache) -> None:
     assert all(writer.returncode == 0 for writer in writers)
     assert seen
     assert [name for name in os.listdir(cache.directory) if not name.endswith(".o")] == []
+
+
+def test_the_least_recently_used_goes_when_the_limit_is_reached(tmp_path: Path) -> None:
+    def put(key: str, seconds: int) -> None:
+        assert cache.put(key, bytes(1000))
+        os.utime(cache.directory / f"{key}.o", (seconds, seconds))
+
+    cache = ObjectCache(tmp_path, limit=8 * 1100)
+    for number in range(8):
+        put(f"k{number}", 1000 + number)
+    assert cache.get("k0") is not None  # used now
+    assert len(cache.entries()) == 8
+    assert cache.put("new", bytes(1000))
+    kept = {item.path.stem for item in cache.entries()}
+    assert {"k0", "new"} <= kept and "k1" not in kept
+    assert sum(item.size for item in cache.entries()) <= cache.limit
+
+
+def test_clear_removes_all(cache: ObjectCache) -> None:
+    assert cache.clear() == []
+    cache.put("a", b"1")
+    cache.put("b", b"2")
+    assert len(cache.clear()) == 2
+    assert cache.entries() == [] and cache.get("a") is None
