@@ -1,6 +1,6 @@
 """Runs measurements, prints their tables, and writes them to docs/reference/performance.md.
 
-    python -m bench [cpu] [boot] [start] [memory] [--runs N] [--only NAME,...] [--no-write]
+    python -m bench [MODE ...] [--runs N] [--only NAME,...] [--no-write]
 
 Without a mode all are run. Every mode runs its contestants in turn, round after round, on the host
 as it is: leave it alone meanwhile.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import boot, cpu, memory, start
+from bench import boot, cpu, devices, memory, start
 from bench.report import Section, host_facts, save, write_document
 from bench.side_by_side import Plan
 
@@ -24,13 +24,14 @@ MODES: dict[str, Callable[[Plan], Section]] = {
     "boot": boot.measure,
     "start": start.measure,
     "memory": memory.measure,
+    "devices": devices.measure,
 }
 
 
 def main(words: list[str]) -> int:
     """Run what the words name; the result is the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("modes", nargs="*", metavar="MODE", help="cpu, boot, start, memory")
+    parser.add_argument("modes", nargs="*", metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--runs", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--only", default="", help="programs of the cpu mode, comma-separated")
     parser.add_argument("--no-write", action="store_true", help="only print")

@@ -33,21 +33,26 @@ _start:	li	t0, 0x10000000
 """
 
 
-def first_program(plan: Plan) -> Path:
-    """A guest that sends one character with its third instruction, and ends."""
+def assemble(plan: Plan, name: str, text: str) -> Path:
+    """Build a bare guest from assembly language."""
     directory = plan.work / "programs"
     directory.mkdir(parents=True, exist_ok=True)
-    source, output = directory / "first.S", directory / "first.elf"
-    source.write_text(FIRST, encoding="ascii")
+    source, output = directory / f"{name}.S", directory / f"{name}.elf"
+    source.write_text(text, encoding="ascii")
     link = f"{LINK},{RUNTIME / 'bare.ld'}"
     subprocess.run([CROSS, *BARE, link, "-o", output, source], check=True)
     return output
 
 
-def start_options(plan: Plan) -> list[object]:
-    """The machine that is started."""
+def bare_options(kernel: Path) -> list[object]:
+    """A machine that runs a bare guest, its serial line on stdio."""
     terminal = ["-display", "none", "-serial", "stdio"]
-    return ["-M", "virt", "-bios", "none", *terminal, "-kernel", first_program(plan)]
+    return ["-M", "virt", "-bios", "none", *terminal, "-kernel", kernel]
+
+
+def start_options(plan: Plan) -> list[object]:
+    """The machine that is started: it sends one character with its third instruction, and ends."""
+    return bare_options(assemble(plan, "first", FIRST))
 
 
 def first_start(plan: Plan, cache: Path) -> float:

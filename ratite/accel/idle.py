@@ -22,9 +22,6 @@ class IdleCpu:
         """Nothing happens; not even a step."""
         return Exit.DEBUG if self.state.stepping else Exit.INTERRUPTED
 
-    def mmio_done(self, value: int, *, failed: bool) -> None:
-        """There are no accesses."""
-
     def kick(self, *, leave: bool) -> None:
         """There is nothing to leave."""
 

@@ -254,15 +254,6 @@ class ReferenceCpu:
         leaf, operands = found
         call_insn(leaf.insn, self.state, operands)
 
-    def mmio_done(self, value: int, *, failed: bool) -> None:
-        """Supply what the access that left `run` has read."""
-        state = self.state
-        index = int(state.mmio_count)
-        state.mmio_log[index] = u64(value)
-        state.mmio_failed = u64(int(state.mmio_failed) & ~(1 << index) | failed << index)
-        state.mmio_count = u32(index + 1)
-        state.mmio_next = u32(0)
-
     def kick(self, *, leave: bool) -> None:
         """From any thread: have the guest look at its interrupts, or leave `run` soon."""
         place = self.state.address + CpuState.kick.offset

@@ -218,8 +218,7 @@ class RiscvVcpu(Vcpu):
         lock: MachineLock,
         clock: Clock,
     ) -> None:
-        super().__init__(index, executor, space, lock)
-        self.state = hart
+        super().__init__(index, hart, executor, space, lock)
         self.model = model
         self.on_sbi: Callable[[RiscvVcpu], None] | None = None
         self.irq_observers: list[Callable[[int, bool], None]] = []
@@ -340,11 +339,11 @@ class RiscvVcpu(Vcpu):
 
     def service(self) -> None:
         """Follow stimecmp."""
-        hart = self.state
+        hart = self.plain_state
         if hart.timer_changed:
-            hart.timer_changed = u32(0)
-            if int(hart.menvcfg) & STCE:
-                self.set_timer(int(hart.stimecmp))
+            hart.timer_changed = 0
+            if hart.menvcfg & STCE:
+                self.set_timer(hart.stimecmp)
 
     def handle(self, reason: int) -> None:
         """Environment calls to the built-in SBI; waiting is the runner's business."""

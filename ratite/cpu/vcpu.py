@@ -11,17 +11,38 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ratite.core.clock import VirtualClock
 from ratite.core.lock import MachineLock
 from ratite.cpu.exits import Exit
 from ratite.isa.state import CpuState
-from ratite.memory import AddressSpace, Gpa, MemTxResult
+from ratite.memory import AddressSpace, MemTxResult
 from ratite.native import i64, u32
 
 UNLIMITED = 1 << 62
 SWITCH_INTERVAL_S = 0.0001
+OK = MemTxResult.OK
+
+
+def serve_access(cpu: Any, space: AddressSpace) -> None:
+    """Make the device access that a vCPU left its executor for, and log what it gave for the
+    instruction to find when it runs again. `cpu` is its state's `plain` view. Runs: per MMIO
+    access.
+    """
+    value = 0
+    if cpu.mmio_write:
+        result = space.write(cpu.mmio_address, cpu.mmio_size, cpu.mmio_value)
+    else:
+        value, result = space.read(cpu.mmio_address, cpu.mmio_size)
+    index = cpu.mmio_count
+    cpu.mmio_log[index] = value
+    if result is OK:
+        cpu.mmio_failed &= ~(1 << index)
+    else:
+        cpu.mmio_failed |= 1 << index
+    cpu.mmio_count = index + 1
+    cpu.mmio_next = 0
 
 
 class Executor(Protocol):
@@ -29,9 +50,6 @@ class Executor(Protocol):
 
     def run(self) -> int:
         """Enter the guest until it exits."""
-
-    def mmio_done(self, value: int, *, failed: bool) -> None:
-        """Complete a device access."""
 
     def kick(self, *, leave: bool) -> None:
         """From any thread: look at interrupts, or leave `run`."""
@@ -49,9 +67,16 @@ class Vcpu(ABC):
     state: CpuState
 
     def __init__(
-        self, index: int, executor: Executor, space: AddressSpace, lock: MachineLock
+        self,
+        index: int,
+        state: CpuState,
+        executor: Executor,
+        space: AddressSpace,
+        lock: MachineLock,
     ) -> None:
         self.index = index
+        self.state = state
+        self.plain_state: Any = state.plain()
         self.started = True  # False: waits for another vCPU to start it
         self.executor = executor
         self.space = space
@@ -103,7 +128,8 @@ class Vcpu(ABC):
         """Run once and deal with the exit. Returns its reason."""
         reason = self.executor.run()
         if reason == Exit.MMIO:
-            self._access()
+            with self.lock:
+                serve_access(self.plain_state, self.space)
         elif reason == Exit.CODE_FULL:
             self.on_code_full()
         elif reason == Exit.DEBUG:
@@ -113,17 +139,6 @@ class Vcpu(ABC):
             self.handle(reason)
         self.service()
         return reason
-
-    def _access(self) -> None:
-        state = self.state
-        address, size = Gpa(int(state.mmio_address)), int(state.mmio_size)
-        with self.lock:
-            if state.mmio_write:
-                result = self.space.write(address, size, int(state.mmio_value))
-                value = 0
-            else:
-                value, result = self.space.read(address, size)
-        self.executor.mmio_done(value, failed=result is not MemTxResult.OK)
 
 
 class Runner(ABC):
@@ -281,11 +296,12 @@ class ThreadRunner(Runner):
 
     def _body(self, vcpu: Vcpu) -> Callable[[], None]:
         def loop() -> None:
+            state = vcpu.plain_state
             while self._wait_until_running(vcpu):
-                if vcpu.state.halted and not vcpu.has_work():
+                if state.halted and not vcpu.has_work():
                     vcpu.sleep(lambda: self._running)
                 else:
-                    vcpu.state.halted = u32(0)
+                    state.halted = 0
                     if vcpu.step() == Exit.BUDGET:
                         vcpu.executor.set_budget(UNLIMITED)
 

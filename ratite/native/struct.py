@@ -168,6 +168,7 @@ class Struct:
 
     SIZE: ClassVar[int] = 0
     MEMBERS: ClassVar[dict[str, Member]] = {}
+    PLAIN: ClassVar[type[ctypes.Structure]]
 
     def __init_subclass__(cls) -> None:
         members = dict(cls.__mro__[1].__dict__.get("MEMBERS", {}))
@@ -201,3 +202,26 @@ class Struct:
     def pointer(self) -> u64:
         """The host address, as native code sees it."""
         return u64(self.address)
+
+    def plain(self) -> Any:
+        """The same memory, its scalars and arrays as attributes that are plain integers and ctypes
+        arrays: six times as fast to touch as the typed members. For Python that runs per exit.
+        """
+        if "PLAIN" not in type(self).__dict__:
+            type(self).PLAIN = _plain_view(type(self).__name__, self.MEMBERS)
+        return self.PLAIN.from_address(self.address)
+
+
+def _plain_view(struct_name: str, members: dict[str, Member]) -> type[ctypes.Structure]:
+    fields: list[tuple[str, Any]] = []
+    end = 0
+    for name, member in members.items():
+        if member.offset > end:
+            fields.append((f"_gap_{end}", ctypes.c_uint8 * (member.offset - end)))
+        end = member.offset + member.size
+        if isinstance(member, Nested):
+            fields.append((f"_struct_{name}", ctypes.c_uint8 * member.size))
+            continue
+        cell_type = _CTYPES[member.kind.WIDTH, member.kind.SIGNED]
+        fields.append((name, cell_type * member.length if isinstance(member, Array) else cell_type))
+    return type(struct_name, (ctypes.Structure,), {"_pack_": 1, "_fields_": fields})

@@ -19,6 +19,7 @@ from ratite.accel.jit.targets.riscv import TARGET
 from ratite.accel.reference import ReferenceCpu
 from ratite.cpu.exits import Exit
 from ratite.cpu.physmap import PhysMapPublisher
+from ratite.cpu.vcpu import serve_access
 from ratite.isa.riscv import Hart, target
 from ratite.isa.riscv.fpu import fs_state
 from ratite.isa.riscv.pmp import ADDRESS_MASK, MODE_SHIFT, NAPOT, pmp_update
@@ -32,7 +33,7 @@ from ratite.isa.riscv.state import (
     STCE,
 )
 from ratite.isa.state import EXECUTE, READ, WRITE, CpuState
-from ratite.memory import AddressSpace, Gpa, MemoryRegion, MemTxResult, RamList
+from ratite.memory import AddressSpace, MemoryRegion, RamList
 from ratite.native import Array, Field, i64, u8, u32, u64
 
 EXECUTORS = ("reference", "tier0", "tier1")
@@ -65,9 +66,6 @@ class Cpu(Protocol):
 
     def run(self) -> int:
         """Enter the guest until it exits."""
-
-    def mmio_done(self, value: int, *, failed: bool) -> None:
-        """Complete a device access."""
 
     def kick(self, *, leave: bool) -> None:
         """Interrupt `run`."""
@@ -178,22 +176,13 @@ class Executor:
         while True:
             reason = self.cpu.run()
             if reason == Exit.MMIO:
-                self._access()
+                serve_access(self.hart.plain(), self.space)
             elif reason == Exit.CODE_FULL and isinstance(self.machine, JitMachine):
                 self.machine.flush_code()
             elif reason == Exit.INTERRUPTED:
                 continue  # the guest set its timer, which only a machine would look at
             else:
                 return reason
-
-    def _access(self) -> None:
-        hart = self.hart
-        address, size = Gpa(int(hart.mmio_address)), int(hart.mmio_size)
-        if hart.mmio_write:
-            value, result = 0, self.space.write(address, size, int(hart.mmio_value))
-        else:
-            value, result = self.space.read(address, size)
-        self.cpu.mmio_done(value, failed=result is not MemTxResult.OK)
 
     # -- whole state
 

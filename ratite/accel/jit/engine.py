@@ -233,20 +233,10 @@ class JitCpu:
     def run(self) -> int:
         """Enter the guest until it exits; returns the reason (an `Exit`, or a number of the
         instruction set's). The GIL is not held meanwhile. A device access is completed by
-        `mmio_done` before the next `run`."""
+        `serve_access` before the next `run`."""
         self._reason.value = Exit.NONE
         self._run(self.state.address)
         return self._reason.value
-
-    def mmio_done(self, value: int, *, failed: bool) -> None:
-        """Supply what the access that left `run` has read."""
-        state = self.state
-        index = int(state.mmio_count)
-        state.mmio_log[index] = u64(value)
-        mask = 1 << index
-        state.mmio_failed = u64(int(state.mmio_failed) & ~mask | (mask if failed else 0))
-        state.mmio_count = u32(index + 1)
-        state.mmio_next = u32(0)
 
     def kick(self, *, leave: bool) -> None:
         """From any thread: have the guest look at its interrupts, or leave `run` soon."""
