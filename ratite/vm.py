@@ -213,6 +213,7 @@ class Vm:
         categories = parse_categories(log.items)
         made = Log.to_file(categories, str(log.file)) if log.file else Log(categories, sys.stderr)
         made.code_ranges = tuple((item.first, item.last) for item in log.ranges)
+        made.perf_map = log.perf_map
         return made
 
     def _build(self) -> None:

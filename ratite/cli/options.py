@@ -219,6 +219,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("D", G, "FILE", "log to this file", Store("log.file", convert.path)),
     Option("dfilter", G, "START..LAST|START+SIZE[,...]", "log guest code only at these addresses",
            Store("log.ranges", convert.ranges)),
+    Option("perfmap", G, "", "name generated code for Linux perf, in /tmp/perf-PID.map",
+           Flag("log.perf_map", True)),
 
     Option("version", H, "", "the version", _wanted(Topic.VERSION)),
     Option("help h", H, "", "this text; many options take 'help' as their value",

@@ -65,6 +65,7 @@ class Log:
     ) -> None:
         self.mask = int(categories)
         self.code_ranges: tuple[tuple[int, int], ...] = ()
+        self.perf_map = False  # name generated code for Linux perf
         self._stream = stream
         self._lock = threading.Lock()
         self._window: dict[str, tuple[float, int]] = {}

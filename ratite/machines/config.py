@@ -215,11 +215,12 @@ class AddressRange:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """`-d`, `-D`, `-dfilter`."""
+    """`-d`, `-D`, `-dfilter`, `-perfmap`."""
 
     items: str = ""  # comma-separated, as `-d` takes them
     file: Path | None = None  # None: standard error
     ranges: tuple[AddressRange, ...] = ()  # empty: everywhere
+    perf_map: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from typing import NamedTuple
 PAGE = mmap.PAGESIZE
 ALLOC, EXECUTABLE, NOBITS, SYMTAB, RELA = 2, 4, 8, 2, 4
 UNDEFINED, ABSOLUTE, COMMON = 0, 0xFFF1, 0xFFF2
+FUNCTION = 2  # a symbol's type
 R_64, R_PC32, R_PLT32, R_GOTPCREL, R_32, R_32S, R_PC64 = 1, 2, 4, 9, 10, 11, 24
 R_GOTPCRELX, R_REX_GOTPCRELX = 41, 42
 JUMP_THROUGH = b"\xff\x25\x02\x00\x00\x00\x66\x90"  # jmp *2(%rip); nop: then the address
@@ -168,6 +169,14 @@ class LoadedObject:
         """Address of a symbol. Raises `KeyError`."""
         return self._symbols[symbol]
 
+    def functions(self) -> list[tuple[str, int, int]]:
+        """Name, address and size in bytes of every function in it."""
+        return [
+            (name, self._placed[section] + value, size)
+            for name, section, value, kind, size in self._table
+            if kind == FUNCTION and section in self._placed
+        ]
+
     def _read_sections(self) -> list[_Section]:
         code = self._code
         if code[:5] != b"\x7fELF\x02":
@@ -189,22 +198,24 @@ class LoadedObject:
                 offset += section.size
         return layout, -(-offset // SLOT) * SLOT
 
-    def _symbol_table(self) -> list[tuple[str, int, int]]:
-        """(name, section, value) of every symbol."""
+    def _symbol_table(self) -> list[tuple[str, int, int, int, int]]:
+        """(name, section, value, type, size) of every symbol."""
         table = next(section for section in self._sections if section.kind == SYMTAB)
         strings = self._sections[table.link]
         names = self._code[strings.offset : strings.offset + strings.size]
+        unpack = struct.Struct("<IBBHQQ").unpack_from
         found = []
         for position in range(table.offset, table.offset + table.size, 24):
-            name, _, _, section, value, _ = struct.unpack_from("<IBBHQQ", self._code, position)
-            found.append((names[name : names.index(b"\0", name)].decode(), section, value))
+            name, info, _, section, value, size = unpack(self._code, position)
+            text = names[name : names.index(b"\0", name)].decode()
+            found.append((text, section, value, info & 0xF, size))
         return found
 
     def _external_names(self) -> list[str]:
         self._table = self._symbol_table()
         return [
             name
-            for name, section, _ in self._table
+            for name, section, *_ in self._table
             if section == UNDEFINED and name and name not in self._known
         ]
 
@@ -217,7 +228,7 @@ class LoadedObject:
 
     def _value(self, number: int) -> tuple[str, int, bool]:
         """Name and address of a symbol, and whether it is external."""
-        name, section, value = self._table[number]
+        name, section, value, *_ = self._table[number]
         if section == UNDEFINED:
             known = self._known.get(name)
             return (name, known, False) if known else (name, self._externals.get(name, 0), True)
@@ -228,7 +239,7 @@ class LoadedObject:
         return name, self._placed[section] + value, False
 
     def _relocate(self) -> None:
-        for number, (name, section, _) in enumerate(self._table):
+        for number, (name, section, *_) in enumerate(self._table):
             if name and section in self._placed:
                 self._symbols[name] = self._value(number)[1]
         for relocations in self._sections:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
     BlockFinder,
     CodeReader,
@@ -22,7 +23,7 @@ from ratite.accel.jit.region import (
 )
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
-from ratite.cpu.machine import HOT_RING, RegionUse, Shared
+from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
 from ratite.native import u64
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate, be_nice
@@ -90,6 +91,7 @@ class RegionCompiler:
         self._generation = 0  # of blocks: grows when all are forgotten
         self.failures: list[str] = []
         self.log = QUIET
+        self.perf_map: PerfMap | None = None
         self.stats = RegionStats()
         self._thread = threading.Thread(target=self._loop, name="ratite compiler", daemon=True)
         self._started = False
@@ -236,6 +238,8 @@ class RegionCompiler:
                 self.stats.void += 1
                 return
             loaded = LoadedObject(code, self._arena, self._helpers)
+            if self.perf_map is not None:
+                self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
             memory = allocate(len(members) * RegionUse.SIZE)
             for index, address in enumerate(members):
                 RegionUse(memory.address + index * RegionUse.SIZE).next = u64(address)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ratite.accel.jit.compiler import COMPILE_HEAT, RegionCompiler
 from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
+from ratite.accel.jit.perfmap import perf_map
 from ratite.accel.jit.region import read_block
 from ratite.core.log import QUIET, Log, LogCategory
 from ratite.cpu.block import MAX_INSTRUCTIONS, NEVER_HOT, block_size
@@ -105,6 +106,10 @@ class JitMachine:
                 ObjectCache() if options.cache else None,
                 exact_budget=options.exact_budget,
             )
+        if log.perf_map:
+            perf_map().add(loaded.object)
+            if self.compiler is not None:
+                self.compiler.perf_map = perf_map()
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
         self._debug = DebugTable(shared)
         self.log = self._make_log(target, log)

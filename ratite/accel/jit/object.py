@@ -18,12 +18,12 @@ class Tier0:
 
     def __init__(self, payload: bytes) -> None:
         names, _, code = payload.partition(b"\0")
-        self._object = LoadedObject(code)
-        self.helpers = {name: self._object.address(name) for name in names.decode().split()}
+        self.object = LoadedObject(code)
+        self.helpers = {name: self.object.address(name) for name in names.decode().split()}
 
     def address(self, symbol: str) -> int:
         """Address of an exported symbol. Raises `KeyError`."""
-        return self._object.address(symbol)
+        return self.object.address(symbol)
 
 
 def _templates_key(target: str) -> str:
