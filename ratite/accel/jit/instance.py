@@ -1,0 +1,510 @@
+"""One guest instruction within a region: its handler's IR with the operands as constants.
+
+Loads from the record become numbers, conditions on them are decided here, registers live in the
+region's values. An instruction that would raise an exception of its own (not a memory fault) is
+left to tier 0: the region ends just before it, with nothing of it done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ratite.accel.jit.region import Decoded, RegionBlock
+from ratite.cpu.block import OPERANDS_OFFSET
+from ratite.cpu.machine import TLB_ENTRIES, TlbEntry
+from ratite.isa.state import WRITE, CpuState
+from ratite.native import ir
+from ratite.native.lower import Lowering, constant, declaration
+
+if TYPE_CHECKING:
+    from ratite.accel.jit.tier1 import RegionText
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+GUEST = "!alias.scope !12, !noalias !11"
+STATE = "!alias.scope !11, !noalias !12"
+"""Guest memory and the vCPU's own state do not overlap."""
+
+Item = str | int
+"""An LLVM operand: a name, or a number known now."""
+
+_FOLD: dict[str, Callable[[int, int, int], int]] = {
+    "add": lambda a, b, w: a + b,
+    "sub": lambda a, b, w: a - b,
+    "mul": lambda a, b, w: a * b,
+    "and": lambda a, b, w: a & b,
+    "or": lambda a, b, w: a | b,
+    "xor": lambda a, b, w: a ^ b,
+    "shl": lambda a, b, w: a << b,
+    "lshr": lambda a, b, w: a >> b,
+    "ashr": lambda a, b, w: _signed(a, w) >> b,
+    "eq": lambda a, b, w: int(a == b),
+    "ne": lambda a, b, w: int(a != b),
+    "ult": lambda a, b, w: int(a < b),
+    "ule": lambda a, b, w: int(a <= b),
+    "slt": lambda a, b, w: int(_signed(a, w) < _signed(b, w)),
+    "sle": lambda a, b, w: int(_signed(a, w) <= _signed(b, w)),
+}
+
+
+def _signed(value: int, width: int) -> int:
+    return value - (1 << width) if value >> (width - 1) else value
+
+
+class _Unfit(Exception):
+    """The instruction cannot be part of a region; tier 0 executes it."""
+
+
+class InstructionText(Lowering):
+    """Instantiates one instruction's IR within a region.
+
+    It is a `Lowering` of the handler's function, with constants folded and blocks that cannot be
+    reached left out.
+    """
+
+    def __init__(self, region: RegionText, block: RegionBlock, index: int, insn: Decoded) -> None:
+        handler = region.templates.handlers[insn.insn.name]
+        super().__init__(handler, None, region.templates.parameter_types)
+        self.region = region
+        self.block = block
+        self.index = index
+        self.insn = insn
+        self.lines = region.lines
+        self._prefix = f"{region.number_of(block)}_{index}"
+        self._values: dict[int, Item] = {}
+        self._pending_pc: Item | None = None
+        self._variables: dict[int, str] = {}
+        self._after = ""
+        self._ended = False
+        self._record = handler.params[1].number
+        self._cpu = handler.params[0].number
+        self._values[self._cpu] = "%cpu"
+        self._offsets = {
+            OPERANDS_OFFSET + operand.offset: operand.name for operand in insn.insn.operands
+        }
+
+    # Names go through the region, so that they are unique in it.
+    def fresh(self, hint: str = "t") -> str:
+        """A new LLVM name."""
+        return self.region.fresh()
+
+    def label(self, hint: str) -> str:
+        """A new label."""
+        return self.region.label(hint)
+
+    def lower(self) -> bool:
+        """Write the instruction. True if control does not go on to the next one by itself."""
+        start = len(self.lines)
+        slots = dict(self.region.slots)
+        try:
+            return self._instantiate()
+        except _Unfit:
+            del self.lines[start:]
+            self.region.slots = slots
+            self._account()
+            self.region.leave(self.insn.pc, "step")
+            return True
+
+    def _account(self) -> None:
+        """Give back the budget of this instruction and what follows in the block."""
+        self.line(f"  store i64 {self._left()}, ptr %var.budget")
+
+    def _instantiate(self) -> bool:
+        function = self.function
+        by_label = {block.label: block for block in function.blocks}
+        self._after = self.label("after")
+        falls = False
+        seen = {function.blocks[0].label}
+        work = [function.blocks[0].label]
+        self.line(f"  br label %{self._name(function.blocks[0].label)}")
+        order = [block.label for block in function.blocks]
+        while work:
+            work.sort(key=order.index)
+            block = by_label[work.pop(0)]
+            self.line(f"{self._name(block.label)}:")
+            self._ended = False
+            for op in block.ops:
+                self._lower_op(op)
+                if self._ended:
+                    break
+            for target in self._targets:
+                if target not in seen:
+                    seen.add(target)
+                    work.append(target)
+            falls = falls or self._fell
+        self.region.declarations |= {f"{text}" for text in self.uses}
+        self.line(f"{self._after}:")
+        if not falls:
+            self.line("  unreachable")
+        return not falls
+
+    _targets: tuple[str, ...] = ()
+    _fell = False
+
+    def _name(self, label: str) -> str:
+        return f"i.{self._prefix}.{label}"
+
+    # -- folding
+
+    def item(self, operand: ir.Operand, type_: str) -> Item:
+        """An operand as a name or a number."""
+        if isinstance(operand, int):
+            return operand & ((1 << ir.WIDTH[type_]) - 1)
+        return self._values.get(operand.number, f"%v{self._prefix}.{operand.number}")
+
+    def operand(self, operand: ir.Operand, type: str) -> str:
+        """An operand as LLVM text."""
+        found = self.item(operand, type)
+        if isinstance(found, int):
+            return constant(found, type)
+        return found
+
+    def result(self, op: ir.Op) -> str:
+        """The op's result."""
+        assert op.result is not None
+        return f"%v{self._prefix}.{op.result.number}"
+
+    def _set(self, op: ir.Op, value: Item) -> None:
+        assert op.result is not None
+        self._values[op.result.number] = value
+
+    def _lower_op(self, op: ir.Op) -> None:
+        self._targets, self._fell = (), False
+        name = op.name
+        if name in _FOLD:
+            a, b = (self.item(argument, op.type) for argument in op.args)
+            if isinstance(a, int) and isinstance(b, int):
+                width = ir.WIDTH[op.type]
+                result_width = 1 if name in ir.COMPARES else width
+                self._set(op, _FOLD[name](a, b, width) & ((1 << result_width) - 1))
+                return
+            if self._identity(op, a, b):
+                return
+        elif name in ("zext", "sext", "trunc") and self._fold_conversion(op):
+            return
+        elif name == "select":
+            condition = self.item(op.args[0], "i1")
+            if isinstance(condition, int):
+                self._set(op, self.item(op.args[1 if condition else 2], op.type))
+                return
+        elif name == "mov":
+            self._set(op, self.item(op.args[0], op.type))
+            return
+        special = getattr(self, f"_do_{name}", None)
+        if special is not None:
+            special(op)
+        else:
+            self._op(op)
+
+    def _identity(self, op: ir.Op, a: Item, b: Item) -> bool:
+        if op.name in ("add", "or", "xor", "sub", "shl", "lshr", "ashr") and b == 0:
+            self._set(op, a)
+            return True
+        if op.name in ("add", "or", "xor") and a == 0:
+            self._set(op, b)
+            return True
+        if op.name == "and" and 0 in (a, b):
+            self._set(op, 0)
+            return True
+        return False
+
+    def _fold_conversion(self, op: ir.Op) -> bool:
+        source = op.args[0]
+        have = source.type if isinstance(source, ir.Value) else "i64"
+        value = self.item(source, have)
+        if not isinstance(value, int):
+            return False
+        if op.name == "sext":
+            value = _signed(value, ir.WIDTH[have])
+        self._set(op, value & ((1 << ir.WIDTH[op.type]) - 1))
+        return True
+
+    # -- state
+
+    def _do_ld(self, op: ir.Op) -> None:
+        base = op.args[0]
+        assert isinstance(base, ir.Value)
+        if base.number == self._record:
+            name = self._offsets[int(op.attributes["offset"])]
+            self._set(op, self.insn.operands[name] & ((1 << ir.WIDTH[op.type]) - 1))
+            return
+        if base.number != self._cpu:
+            self._op_ld(op)
+            return
+        offset = self._state_offset(op, op.args[1] if len(op.args) > 1 else None)
+        part = self.region.templates.promoted_at(offset)
+        if part is None:
+            place = self.region.state(offset)
+            self.line(f"  {self.result(op)} = load {op.type}, ptr {place}, {STATE}")
+            return
+        if part.zero is not None and offset == part.offset + part.zero * part.size:
+            self._set(op, 0)
+            return
+        slot = self.region.slot(offset)
+        self.line(f"  {self.result(op)} = load {op.type}, ptr {slot}")
+
+    def _do_st(self, op: ir.Op) -> None:
+        base = op.args[0]
+        assert isinstance(base, ir.Value)
+        if base.number != self._cpu:
+            self._op_st(op)
+            return
+        offset = self._state_offset(op, op.args[2] if len(op.args) > 2 else None)
+        if offset == CpuState.pc.offset:
+            self._pending_pc = self.item(op.args[1], "i64")
+            return
+        value = self.operand(op.args[1], op.type)
+        part = self.region.templates.promoted_at(offset)
+        if part is None:
+            if CpuState.exception_pending.offset <= offset <= CpuState.exception_value.offset:
+                return  # the instruction raises: tier 0 does it
+            place = self.region.state(offset)
+            self.line(f"  store {op.type} {value}, ptr {place}, {STATE}")
+            return
+        if part.sink is not None and offset == part.offset + part.sink * part.size:
+            return
+        self.line(f"  store {op.type} {value}, ptr {self.region.slot(offset)}")
+        self.line(f"  store {op.type} {value}, ptr {self.region.state(offset)}, {STATE}")
+
+    def _state_offset(self, op: ir.Op, index: ir.Operand | None) -> int:
+        offset = int(op.attributes["offset"])
+        if index is None:
+            return offset
+        position = self.item(index, "i64")
+        if not isinstance(position, int):
+            raise _Unfit
+        return offset + position * int(op.attributes["scale"])
+
+    def _do_addr(self, op: ir.Op) -> None:
+        self._op_addr(op)
+
+    def _do_getvar(self, op: ir.Op) -> None:
+        slot = self._variable(op)
+        self.line(f"  {self.result(op)} = load {op.type}, ptr {slot}")
+
+    def _do_setvar(self, op: ir.Op) -> None:
+        slot = self._variable(op)
+        self.line(f"  store {op.type} {self.operand(op.args[0], op.type)}, ptr {slot}")
+
+    def _variable(self, op: ir.Op) -> str:
+        number = int(op.attributes["var"])
+        name = self._variables.get(number)
+        if name is None:
+            name = self._variables[number] = f"%var{self._prefix}.{number}"
+            self.region.allocas.append(f"  {name} = alloca {op.type}")
+        return name
+
+    # -- calls
+
+    def _do_call(self, op: ir.Op) -> None:
+        callee = str(op.attributes["function"])
+        target = self.region.templates.functions[callee]
+        first = op.args[0] if op.args else None
+        whole_state = isinstance(first, ir.Value) and first.number == self._cpu
+        if target.raises or whole_state:
+            raise _Unfit  # it may touch promoted registers, or raise
+        inlined = leaves_to_copy(callee, self.region.templates.functions)
+        if inlined is None:
+            self.region.declarations.add(declaration(target))
+        else:
+            self.region.calls |= inlined
+        self._op_call(op)
+
+    def _do_host(self, op: ir.Op) -> None:
+        what = op.attributes["what"]
+        if what == "pc":
+            self._set(op, self.insn.pc)
+        elif what == "next_pc":
+            self._set(op, self.insn.next_pc & MASK64)
+        elif what in ("sync", "fp_flags", "fp_set", "fill", "clock_ns"):
+            raise _Unfit
+        else:
+            self._op_host(op)
+
+    # -- guest memory
+
+    def _left(self) -> str:
+        """The budget with this instruction not retired."""
+        left = self.block.count - self.index
+        before = self.region.emit("load i64, ptr %var.budget")
+        return self.region.emit(f"add i64 {before}, {left}")
+
+    def _tag(self, address: str, size: int, tag_offset: int) -> tuple[str, str]:
+        emit = self.region.emit
+        shift = 12 - (TlbEntry.SIZE.bit_length() - 1)
+        page = emit(f"lshr i64 {address}, {shift}")
+        masked = emit(f"and i64 {page}, {(TLB_ENTRIES - 1) * TlbEntry.SIZE}")
+        entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
+        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {tag_offset}")
+        tag = emit(f"load i64, ptr {place}, {STATE}")
+        last = emit(f"add i64 {address}, {size - 1}")
+        last_page = emit(f"and i64 {last}, -4096")
+        return entry, emit(f"icmp eq i64 {tag}, {last_page}")
+
+    def _host_pointer(self, entry: str, address: str) -> str:
+        emit = self.region.emit
+        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {TlbEntry.addend.offset}")
+        addend = emit(f"load i64, ptr {place}, {STATE}")
+        total = emit(f"add i64 {addend}, {address}")
+        return emit(f"inttoptr i64 {total} to ptr")
+
+    def _check_status(self, status: str, done: str) -> None:
+        """After a slow path: 1 is good, 0 is seen to outside."""
+        bad = self.region.emit(f"icmp eq i32 {status}, 0")
+        self.line(f"  br i1 {bad}, label %exit.pending, label %{done}, !prof !1")
+
+    def _do_guest_ld(self, op: ir.Op) -> None:
+        size = ir.WIDTH[op.type] // 8
+        address = self.operand(op.args[0], "i64")
+        entry, hit = self._tag(address, size, TlbEntry.read.offset)
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "loaded"))
+        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
+        self.line(f"{fast}:")
+        pointer = self._host_pointer(entry, address)
+        quick = self.region.emit(f"load {op.type}, ptr {pointer}, align 1, {GUEST}")
+        self.line(f"  br label %{done}")
+        self.line(f"{slow}:")
+        wide, status = self._cold_value("load", f"i64 {address}, i32 {size}")
+        value = wide if op.type == "i64" else self.region.emit(f"trunc i64 {wide} to {op.type}")
+        self._check_status(status, done)
+        self.line(f"{done}:")
+        self.line(f"  {self.result(op)} = phi {op.type} [ {quick}, %{fast} ], [ {value}, %{slow} ]")
+
+    def _do_guest_st(self, op: ir.Op) -> None:
+        size = ir.WIDTH[op.type] // 8
+        address, value = self.operand(op.args[0], "i64"), self.operand(op.args[1], op.type)
+        entry, hit = self._tag(address, size, TlbEntry.write.offset)
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "stored"))
+        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
+        self.line(f"{fast}:")
+        pointer = self._host_pointer(entry, address)
+        self.line(f"  store {op.type} {value}, ptr {pointer}, align 1, {GUEST}")
+        self.line(f"  br label %{done}")
+        self.line(f"{slow}:")
+        wide = value if op.type == "i64" else self.region.emit(f"zext {op.type} {value} to i64")
+        arguments = f"i64 {address}, i64 {wide}, i32 {size}, i32 {self.insn.length}"
+        self._check_status(self._cold_call("store", arguments, "i32"), done)
+        self.line(f"{done}:")
+
+    def _do_guest_ptr(self, op: ir.Op) -> None:
+        size, access = int(op.attributes["size"]), int(op.attributes["access"])
+        address = self.operand(op.args[0], "i64")
+        tag = TlbEntry.write.offset if access & WRITE else TlbEntry.read.offset
+        entry, hit = self._tag(address, size, tag)
+        if access == 3:
+            _, readable = self._tag(address, size, TlbEntry.read.offset)
+            hit = self.region.emit(f"and i1 {hit}, {readable}")
+        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "found"))
+        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
+        self.line(f"{fast}:")
+        quick = self.region.emit(f"ptrtoint ptr {self._host_pointer(entry, address)} to i64")
+        self.line(f"  br label %{done}")
+        self.line(f"{slow}:")
+        found, status = self._cold_value("pointer", f"i64 {address}, i32 {size}, i32 {access}")
+        self._check_status(status, done)
+        self.line(f"{done}:")
+        self.line(f"  {self.result(op)} = phi i64 [ {quick}, %{fast} ], [ {found}, %{slow} ]")
+
+    def _cold_value(self, name: str, arguments: str) -> tuple[str, str]:
+        """Call a slow path that has a value; returns value and status."""
+        pair = self._cold_call(name, arguments, "{ i64, i32 }")
+        value = self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 0")
+        return value, self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 1")
+
+    def _cold_call(self, name: str, arguments: str, returns: str) -> str:
+        callee = f'@"accel.jit.control.region_{name}"'
+        pc = constant(self.insn.pc, "i64")
+        kinds = ", ".join(part.split()[0] for part in arguments.split(", "))
+        self.region.declarations.add(
+            f"declare dso_local preserve_mostcc {returns} {callee}(ptr, {kinds}, i64, i64)"
+        )
+        return self.region.emit(
+            f"call preserve_mostcc {returns} {callee}"
+            f"(ptr %cpu, {arguments}, i64 {pc}, i64 {self._left()})"
+        )
+
+    # -- control
+
+    def _do_br(self, op: ir.Op) -> None:
+        self._jump(op.targets[0])
+
+    def _jump(self, target: str) -> None:
+        self._targets = (target,)
+        self._ended = True
+        self.line(f"  br label %{self._name(target)}")
+
+    def _do_cbr(self, op: ir.Op) -> None:
+        condition = self.item(op.args[0], "i1")
+        if isinstance(condition, int):
+            self._jump(op.targets[0 if condition else 1])
+            return
+        weights = {"yes": ", !prof !0", "no": ", !prof !1"}.get(
+            str(op.attributes.get("likely", "")), ""
+        )
+        yes, no = (self._name(target) for target in op.targets)
+        self.line(f"  br i1 {condition}, label %{yes}, label %{no}{weights}")
+        self._targets = op.targets
+        self._ended = True
+
+    def _do_switch(self, op: ir.Op) -> None:
+        raise _Unfit
+
+    def _do_next(self, op: ir.Op) -> None:
+        self._ended = True
+        if self.insn.insn.ends_block:
+            self.region.leave(self.insn.next_pc & MASK64)
+            return
+        self._fell = True
+        self.line(f"  br label %{self._after}")
+
+    def _do_goto_tb(self, op: ir.Op) -> None:
+        self._ended = True
+        displacement = self.insn.displacement
+        assert displacement is not None
+        self.region.edge(self.block, self.insn.pc + displacement)
+
+    def _do_lookup_tb(self, op: ir.Op) -> None:
+        self._ended = True
+        assert self._pending_pc is not None
+        if self.insn.insn.ends_block:
+            self.region.leave(self._pending_pc)
+        elif isinstance(self._pending_pc, int):
+            self.region.edge(self.block, self._pending_pc)
+        else:
+            self.region.dynamic_edge(self.block, self._pending_pc)
+
+    def _do_exit_tb(self, op: ir.Op) -> None:
+        """The instruction raises, or leaves run(): tier 0 does it, from the start."""
+        self._ended = True
+        self._account()
+        self.region.leave(self.insn.pc, "step")
+
+    def _do_ret(self, op: ir.Op) -> None:
+        raise _Unfit
+
+    def _do_dispatch(self, op: ir.Op) -> None:
+        raise _Unfit
+
+
+SMALL = 60
+"""Ops of a native function that a region takes a copy of."""
+
+
+def leaves_to_copy(name: str, functions: Mapping[str, ir.Function]) -> set[str] | None:
+    """The native functions to copy into a region that calls `name`: itself and what it calls, if
+    all of them are small; else None.
+    """
+    wanted: set[str] = set()
+    work = [name]
+    while work:
+        function = functions[work.pop()]
+        ops = list(function.values())
+        if len(ops) > SMALL or any(op.name in ("host", "symbol") for op in ops):
+            return None
+        wanted.add(function.name)
+        work += [
+            callee
+            for op in ops
+            if op.name == "call" and (callee := str(op.attributes["function"])) not in wanted
+        ]
+    return wanted
