@@ -75,11 +75,20 @@ BLOCK_HEADER = Block.SIZE
 HOT_RING = 256
 
 
+class RegionInfo(Struct):
+    """A compiled region. The RegionUse of each of its blocks follow in memory."""
+
+    handler = Field(u64, doc="host address of its code; 0 once it is void")
+    count = Field(u64, doc="blocks")
+
+
 class RegionUse(Struct):
     """A block's membership in a compiled region."""
 
     next = Field(u64, doc="host address of the block's next RegionUse")
-    head = Field(u64, doc="host address of the region's entry block")
+    block = Field(u64)
+    region = Field(u64, doc="host address of the RegionInfo")
+    is_entry = Field(u32, doc="whether the region may be entered at the block")
 
 
 class Shared(Struct):
@@ -205,38 +214,62 @@ def void_regions(shared: Shared, block: Block) -> None:
     here = block.uses
     while here != 0:
         use = RegionUse.at(here)
-        head = Block.at(use.head)
-        if head.mode != RETIRED_MODE:
-            atomic_store(head.pointer(), symbol_address(HANDLER_ENTER))
-        shared.voided += 1
+        region = RegionInfo.at(use.region)
+        if region.handler != 0:
+            index = u64(0)
+            while index < region.count:
+                member = use_at(region, index).block
+                if host_load(u64, member) == region.handler:
+                    atomic_store(member, symbol_address(HANDLER_ENTER))
+                index += 1
+            region.handler = u64(0)
+            shared.voided += 1
         here = use.next
     block.uses = u64(0)
 
 
 @native
-def install_region(shared: Shared, handler: u64, uses: u64, count: u64) -> bool:
-    """Enter a compiled region through its entry block, the first of `count` blocks whose RegionUse
-    records are at `uses`, each with the block's address in `next`. False, and nothing done, if one
-    of the blocks has been retired meanwhile.
+def use_at(region: RegionInfo, index: u64) -> RegionUse:
+    """A region's membership records."""
+    return RegionUse.at(region.pointer() + RegionInfo.SIZE + index * RegionUse.SIZE)
+
+
+@native
+def entered_size(block: Block) -> u64:
+    """Blocks in the region that is entered at the block; 0 if none is."""
+    here = block.uses
+    while here != 0:
+        use = RegionUse.at(here)
+        if RegionInfo.at(use.region).handler == block.handler:
+            return RegionInfo.at(use.region).count
+        here = use.next
+    return u64(0)
+
+
+@native
+def install_region(shared: Shared, region: RegionInfo) -> bool:
+    """Enter a compiled region through its first block, and through those of its entries that no
+    larger region has. `block` and `is_entry` of its RegionUses are set. False, and nothing done, if
+    one of the blocks has been retired meanwhile.
     """
     shared.acquire()
     good = True
     index = u64(0)
-    while index < count:
-        if Block.at(RegionUse.at(uses + index * RegionUse.SIZE).next).mode == RETIRED_MODE:
+    while index < region.count:
+        if Block.at(use_at(region, index).block).mode == RETIRED_MODE:
             good = False
         index += 1
     if good:
-        head = RegionUse.at(uses).next
         index = u64(0)
-        while index < count:
-            use = RegionUse.at(uses + index * RegionUse.SIZE)
-            block = Block.at(use.next)
-            use.head = head
+        while index < region.count:
+            use = use_at(region, index)
+            block = Block.at(use.block)
+            use.region = region.pointer()
             use.next = block.uses
             block.uses = use.pointer()
+            if index == 0 or (use.is_entry != 0 and entered_size(block) <= region.count):
+                atomic_store(use.block, region.handler)
             index += 1
-        atomic_store(head, handler)
     shared.release()
     return good
 

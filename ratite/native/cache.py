@@ -13,11 +13,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 _MAGIC = b"ratite-object-1\n"
+_TRIMMED = ".trimmed"
 LIMIT_BYTES = 512 << 20
 
 
@@ -53,7 +55,7 @@ class ObjectCache:
     def __init__(self, directory: Path | None = None, limit: int = LIMIT_BYTES) -> None:
         self.directory = directory or default_directory()
         self.limit = limit
-        self._room = 0  # bytes that may be added before the directory is looked through again
+        self._room: int | None = None  # bytes to be added before the directory is looked through
 
     def _path(self, key: str) -> Path:
         return self.directory / f"{key}.o"
@@ -91,10 +93,21 @@ class ObjectCache:
         except OSError:
             Path(temporary).unlink(missing_ok=True)
             return False
+        if self._room is None:
+            self._room = self.limit // 16 if self._trimmed_lately() else 0
         self._room -= len(data)
         if self._room < 0:
             self._trim()
         return True
+
+    def _trimmed_lately(self) -> bool:
+        """Whether a process has looked through the directory, which takes a while, within the
+        hour.
+        """
+        try:
+            return 0 <= time.time() - (self.directory / _TRIMMED).stat().st_mtime < 3600
+        except OSError:
+            return False
 
     def entries(self) -> list[CacheEntry]:
         """What there is, the least recently used first. Other processes may change it meanwhile."""
@@ -127,6 +140,8 @@ class ObjectCache:
                     entry.path.unlink()
                     total -= entry.size
         self._room = max(self.limit - total, 0)
+        with contextlib.suppress(OSError):
+            (self.directory / _TRIMMED).touch(mode=0o600)
 
     def get_or_build(self, key: str, build: Callable[[], bytes]) -> bytes:
         """The cached payload, built and stored if missing."""

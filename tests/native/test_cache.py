@@ -80,7 +80,7 @@ def test_two_processes_write_one_entry(cache: ObjectCache) -> None:
             seen.add(found)
     assert all(writer.returncode == 0 for writer in writers)
     assert seen
-    assert [name for name in os.listdir(cache.directory) if not name.endswith(".o")] == []
+    assert [name for name in os.listdir(cache.directory) if name.startswith(".new")] == []
 
 
 def test_the_least_recently_used_goes_when_the_limit_is_reached(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from ratite.accel.jit.region import (
 )
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
-from ratite.cpu.machine import HOT_RING, Block, RegionUse, Shared
-from ratite.native import u64
+from ratite.cpu.machine import HOT_RING, Block, RegionInfo, RegionUse, Shared
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate, be_nice
 from ratite.native.identity import compiler_identity, source_digest
@@ -34,8 +33,17 @@ IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
 REGION = "region"
 ARENA = 128 << 20
+CODE_LEVEL = 1
+"""LLVM's optimisation level of code generation."""
+HOT = 1024
+"""Entries after which a block is reported, and looked for in the cache."""
 COMPILE_HEAT = 8192
 """Further entries after which a block that is not in the cache is compiled."""
+MEMBER_PATIENCE = 4
+"""Reports of a block that is in another's region, after which it gets its own all the same."""
+DONE = -1
+WARM = 256
+"""Entries from which on a block is worth a place in the region of a hot one."""
 
 
 @dataclass(slots=True)
@@ -58,8 +66,8 @@ class Guest(Protocol):
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
         """Host address of a translated block."""
 
-    def install(self, handler: int, uses: int, count: int) -> bool:
-        """Enter a region through its first block."""
+    def install(self, region: int) -> bool:
+        """Enter the region of a `RegionInfo`."""
 
 
 class RegionCompiler:
@@ -82,10 +90,11 @@ class RegionCompiler:
         self._templates: Templates | None = None
         self._cache = cache
         self._exact = exact_budget
-        self._seen = 0
+        self._seen = 0  # reports taken
+        self._installed = 0  # reports there were when the last region went in
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._reported: dict[int, int] = {}  # 1: seen, 2: compiled or refused
+        self._reported: dict[int, int] = {}  # how often; DONE: compiled or refused
         self._stop = threading.Event()
         self._installing = threading.Lock()
         self._generation = 0  # of blocks: grows when all are forgotten
@@ -124,7 +133,7 @@ class RegionCompiler:
         entry = read_raw(address)
         if entry is not None:
             find = self._finder(cpu, entry.fetch_index)
-            self._compile(entry, self._key(entry), find, self._generation)
+            self._compile(entry, self._key(entry), find, self._generation, lambda block: True)
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
@@ -165,7 +174,12 @@ class RegionCompiler:
         """Give a reported block a region: from the cache at once, else compiled when hotter."""
         generation = self._generation
         reports = self._reported.get(address, 0)
-        entry = read_raw(address) if reports < 2 else None
+        patience = 1
+        if int(Block(address).uses):
+            patience = MEMBER_PATIENCE
+            if (self._installed - self._seen) & 0x8000_0000 == 0:
+                return  # reported before the last region went in, which may have it
+        entry = read_raw(address) if reports != DONE else None
         if entry is None:
             return
         find = self._finder(cpu, entry.fetch_index)
@@ -175,38 +189,63 @@ class RegionCompiler:
         if cached is not None:
             self.stats.cached += 1
             self._install(*cached, generation)
-        elif first:
-            self._reported[address] = 1
+        elif reports < patience:
+            self._reported[address] = reports + 1
+            self._prepare()  # it will be needed soon
         else:
-            self._reported[address] = 2
-            self._compile(entry, key, find, generation)
+            self._reported[address] = DONE
+            self._compile(entry, key, find, generation, self._is_warm)
 
-    def _compile(self, entry: RawBlock, key: str, find: BlockFinder, generation: int) -> None:
-        region = grow(entry.address, self._reader, find)
+    def _is_warm(self, address: int) -> bool:
+        """Whether a block was entered often enough to be compiled with a hot one."""
+        block = Block(address)
+        heat = int(block.heat)  # what is left of HOT, or, once it was reported, of COMPILE_HEAT
+        # Blocks in a region are no longer entered one by one.
+        return address in self._reported or int(block.uses) != 0 or heat <= HOT - WARM
+
+    def _prepare(self) -> Templates:
+        """Load what compiling takes. A guest that the cache serves entirely never needs it."""
+        if self._templates is None:
+            import ratite.native.compile  # LLVM
+
+            ratite.native.compile.target_machine(CODE_LEVEL)
+            self._templates = replace(self._make_templates(), exact_budget=self._exact)
+        return self._templates
+
+    def _compile(
+        self,
+        entry: RawBlock,
+        key: str,
+        find: BlockFinder,
+        generation: int,
+        is_warm: Callable[[int], bool],
+    ) -> None:
+        began = time.perf_counter()
+        region = grow(entry.address, self._reader, find, is_warm)
         if region is None:
             self.stats.refused += 1
             return
-        began = time.perf_counter()
-        if self._templates is None:
-            self._templates = replace(self._make_templates(), exact_budget=self._exact)
-        # LLVM: not needed for cached regions
+        templates = self._prepare()
         from ratite.native.compile import assembly_short, compile_short
 
-        text = RegionText(region, self._templates, REGION).text()
+        text = RegionText(region, templates, REGION).text()
         head = f"region {region.entry.pc:#x}, {region.instructions} instructions"
         shown = self.log.covers(region.entry.pc)
         if shown and self.log.enabled(LogCategory.LLVM):
             self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
         if shown and self.log.enabled(LogCategory.OUT_ASM):
-            self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{assembly_short(text, level=1)}")
-        code = compile_short(text, level=1)
+            self.log.write(
+                LogCategory.OUT_ASM, f"OUT: {head}\n{assembly_short(text, level=CODE_LEVEL)}"
+            )
+        code = compile_short(text, level=CODE_LEVEL)
         self.stats.compiled += 1
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
-            members = [_describe(block) for block in region.blocks]
-            self._cache.put(key, json.dumps(members).encode() + b"\0" + code)
-        self._install([block.address for block in region.blocks], code, generation)
+            described = [[_describe(block) for block in region.blocks], region.entries]
+            self._cache.put(key, json.dumps(described).encode() + b"\0" + code)
+        members = [block.address for block in region.blocks]
+        self._install(members, region.entries, code, generation)
 
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
@@ -216,13 +255,13 @@ class RegionCompiler:
 
     def _from_cache(
         self, key: str, entry: RawBlock, find: BlockFinder
-    ) -> tuple[list[int], bytes] | None:
+    ) -> tuple[list[int], list[int], bytes] | None:
         """Members' addresses and code of a cached region, if every member is there as it was."""
         payload = self._cache.get(key) if self._cache is not None else None
         if payload is None:
             return None
         text, _, code = payload.partition(b"\0")
-        members = json.loads(text)
+        members, entries = json.loads(text)
         addresses = [entry.address]
         for member in members[1:]:
             address = find(member[0], entry.mode)
@@ -230,9 +269,11 @@ class RegionCompiler:
             if block is None or _describe(block) != member:
                 return None
             addresses.append(block.address)
-        return addresses, code
+        return addresses, entries, code
 
-    def _install(self, members: list[int], code: bytes, generation: int) -> None:
+    def _install(
+        self, members: list[int], entries: list[int], code: bytes, generation: int
+    ) -> None:
         with self._installing:
             if generation != self._generation:
                 self.stats.void += 1
@@ -240,11 +281,15 @@ class RegionCompiler:
             loaded = LoadedObject(code, self._arena, self._helpers)
             if self.perf_map is not None:
                 self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
-            memory = allocate(len(members) * RegionUse.SIZE)
+            memory = allocate(RegionInfo.SIZE + len(members) * RegionUse.SIZE)
+            info = RegionInfo(memory.address).plain()
+            info.handler, info.count = loaded.address(REGION), len(members)
             for index, address in enumerate(members):
-                RegionUse(memory.address + index * RegionUse.SIZE).next = u64(address)
-            if self._guest.install(loaded.address(REGION), memory.address, len(members)):
+                use = RegionUse(memory.address + RegionInfo.SIZE + index * RegionUse.SIZE).plain()
+                use.block, use.is_entry = address, index in entries
+            if self._guest.install(memory.address):
                 self._uses.append(memory)
+                self._installed = int(self._guest.shared.hot_head)
             else:
                 self.stats.void += 1
 

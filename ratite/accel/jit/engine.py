@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ratite.accel.jit.compiler import COMPILE_HEAT, RegionCompiler
+from ratite.accel.jit.compiler import COMPILE_HEAT, HOT, RegionCompiler
 from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.perfmap import perf_map
@@ -31,16 +31,12 @@ HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
 JIT_CATEGORIES = LogCategory.IN_ASM | LogCategory.LLVM | LogCategory.OUT_ASM | LogCategory.INT
 DEFAULT_BUFFER = 128 * MiB
-HOT = 1024
-"""Entries after which a block is reported to the compiler."""
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Find = ctypes.CFUNCTYPE(
     ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32
 )
-_Install = ctypes.CFUNCTYPE(
-    ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64
-)
+_Install = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64)
 _RetireAt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
 _Written = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
 
@@ -157,9 +153,9 @@ class JitMachine:
         found: int = self._find(self.cpus[cpu].state.address, pc, mode, fetch_index)
         return found or None
 
-    def install(self, handler: int, uses: int, count: int) -> bool:
+    def install(self, region: int) -> bool:
         """Enter a region; see `install_region`."""
-        return bool(self._install(self.shared.address, handler, uses, count))
+        return bool(self._install(self.shared.address, region))
 
     def close(self) -> None:
         """End the compiler and free its code. No vCPU executes any more."""

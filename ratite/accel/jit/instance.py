@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from ratite.accel.jit.accesses import STATE, Access, Item, Moment
 from ratite.accel.jit.region import Decoded, RegionBlock
 from ratite.cpu.block import OPERANDS_OFFSET
-from ratite.cpu.machine import TLB_ENTRIES, TlbEntry
-from ratite.isa.state import WRITE, CpuState
+from ratite.isa.state import READ, WRITE, CpuState
 from ratite.native import ir
 from ratite.native.lower import Lowering, constant, declaration
 
@@ -21,13 +21,6 @@ if TYPE_CHECKING:
     from ratite.accel.jit.tier1 import RegionText
 
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
-GUEST = "!alias.scope !12, !noalias !11"
-STATE = "!alias.scope !11, !noalias !12"
-"""Guest memory and the vCPU's own state do not overlap."""
-
-Item = str | int
-"""An LLVM operand: a name, or a number known now."""
-
 _FOLD: dict[str, Callable[[int, int, int], int]] = {
     "add": lambda a, b, w: a + b,
     "sub": lambda a, b, w: a - b,
@@ -69,13 +62,13 @@ class InstructionText(Lowering):
         self.block = block
         self.index = index
         self.insn = insn
-        self.lines = region.lines
         self._prefix = f"{region.number_of(block)}_{index}"
         self._values: dict[int, Item] = {}
         self._pending_pc: Item | None = None
         self._variables: dict[int, str] = {}
         self._after = ""
         self._ended = False
+        self._forked = False  # what follows is executed on one of several paths
         self._record = handler.params[1].number
         self._cpu = handler.params[0].number
         self._values[self._cpu] = "%cpu"
@@ -83,7 +76,11 @@ class InstructionText(Lowering):
             OPERANDS_OFFSET + operand.offset: operand.name for operand in insn.insn.operands
         }
 
-    # Names go through the region, so that they are unique in it.
+    # Lines and names go through the region, so that they are unique in it.
+    def line(self, text: str) -> None:
+        """Append a line."""
+        self.region.line(text)
+
     def fresh(self, hint: str = "t") -> str:
         """A new LLVM name."""
         return self.region.fresh()
@@ -94,34 +91,34 @@ class InstructionText(Lowering):
 
     def lower(self) -> bool:
         """Write the instruction. True if control does not go on to the next one by itself."""
-        start = len(self.lines)
-        slots = dict(self.region.slots)
+        before = self.region.mark()
         try:
             return self._instantiate()
         except _Unfit:
-            del self.lines[start:]
-            self.region.slots = slots
-            self._account()
-            self.region.leave(self.insn.pc, "step")
+            self.region.take_back(before)
+            self._step_out()
             return True
 
-    def _account(self) -> None:
-        """Give back the budget of this instruction and what follows in the block."""
-        self.line(f"  store i64 {self._left()}, ptr %var.budget")
+    def _step_out(self) -> None:
+        """Leave before this instruction; what is left of the block is not paid for."""
+        paid = self.region.emit("load i64, ptr %var.budget")
+        left = self.region.emit(f"add i64 {paid}, {self.block.count - self.index}")
+        self.line(f"  store i64 {left}, ptr %var.budget")
+        self.region.leave(self.insn.pc, "step")
 
     def _instantiate(self) -> bool:
+        """Until control forks, blocks of the IR follow each other without labels."""
         function = self.function
         by_label = {block.label: block for block in function.blocks}
-        self._after = self.label("after")
-        falls = False
-        seen = {function.blocks[0].label}
-        work = [function.blocks[0].label]
-        self.line(f"  br label %{self._name(function.blocks[0].label)}")
         order = [block.label for block in function.blocks]
+        falls = False
+        work = [order[0]]
+        seen = {order[0]}
         while work:
             work.sort(key=order.index)
             block = by_label[work.pop(0)]
-            self.line(f"{self._name(block.label)}:")
+            if self._forked:
+                self.line(f"{self._name(block.label)}:")
             self._ended = False
             for op in block.ops:
                 self._lower_op(op)
@@ -132,10 +129,9 @@ class InstructionText(Lowering):
                     seen.add(target)
                     work.append(target)
             falls = falls or self._fell
-        self.region.declarations |= {f"{text}" for text in self.uses}
-        self.line(f"{self._after}:")
-        if not falls:
-            self.line("  unreachable")
+        self.region.declarations |= self.uses
+        if self._forked and falls:
+            self.line(f"{self._after}:")
         return not falls
 
     _targets: tuple[str, ...] = ()
@@ -180,6 +176,8 @@ class InstructionText(Lowering):
                 return
             if self._identity(op, a, b):
                 return
+            if name in ("add", "sub") and op.type == "i64" and isinstance(b, int):
+                self.region.registers.note_sum(self.result(op), a, b if name == "add" else -b)
         elif name in ("zext", "sext", "trunc") and self._fold_conversion(op):
             return
         elif name == "select":
@@ -240,8 +238,15 @@ class InstructionText(Lowering):
         if part.zero is not None and offset == part.offset + part.zero * part.size:
             self._set(op, 0)
             return
-        slot = self.region.slot(offset)
-        self.line(f"  {self.result(op)} = load {op.type}, ptr {slot}")
+        registers = self.region.registers
+        known = registers.known(offset, op.type)
+        if known is not None:
+            self._set(op, known)
+            return
+        self.region.settle_one(offset)  # it is known as another type
+        self.line(f"  {self.result(op)} = load {op.type}, ptr {self.region.slot(offset)}")
+        if not self._forked:
+            registers.read(offset, op.type, self.result(op))
 
     def _do_st(self, op: ir.Op) -> None:
         base = op.args[0]
@@ -263,8 +268,11 @@ class InstructionText(Lowering):
             return
         if part.sink is not None and offset == part.offset + part.sink * part.size:
             return
-        self.line(f"  store {op.type} {value}, ptr {self.region.slot(offset)}")
-        self.line(f"  store {op.type} {value}, ptr {self.region.state(offset)}, {STATE}")
+        if self._forked:
+            self.region.write(offset, op.type, value)
+            self.region.registers.forget(offset)
+        else:
+            self.region.registers.written(offset, op.type, self.item(op.args[1], op.type))
 
     def _state_offset(self, op: ir.Op, index: ir.Operand | None) -> int:
         offset = int(op.attributes["offset"])
@@ -323,105 +331,35 @@ class InstructionText(Lowering):
 
     # -- guest memory
 
-    def _left(self) -> str:
-        """The budget with this instruction not retired."""
-        left = self.block.count - self.index
-        before = self.region.emit("load i64, ptr %var.budget")
-        return self.region.emit(f"add i64 {before}, {left}")
+    def _moment(self) -> Moment:
+        return Moment(
+            self.insn.pc,
+            self.insn.length,
+            self.block.count - self.index,
+            self.region.registers.unsaved(),
+        )
 
-    def _tag(self, address: str, size: int, tag_offset: int) -> tuple[str, str]:
-        emit = self.region.emit
-        shift = 12 - (TlbEntry.SIZE.bit_length() - 1)
-        page = emit(f"lshr i64 {address}, {shift}")
-        masked = emit(f"and i64 {page}, {(TLB_ENTRIES - 1) * TlbEntry.SIZE}")
-        entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
-        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {tag_offset}")
-        tag = emit(f"load i64, ptr {place}, {STATE}")
-        last = emit(f"add i64 {address}, {size - 1}")
-        last_page = emit(f"and i64 {last}, -4096")
-        return entry, emit(f"icmp eq i64 {tag}, {last_page}")
-
-    def _host_pointer(self, entry: str, address: str) -> str:
-        emit = self.region.emit
-        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {TlbEntry.addend.offset}")
-        addend = emit(f"load i64, ptr {place}, {STATE}")
-        total = emit(f"add i64 {addend}, {address}")
-        return emit(f"inttoptr i64 {total} to ptr")
-
-    def _check_status(self, status: str, done: str) -> None:
-        """After a slow path: 1 is good, 0 is seen to outside."""
-        bad = self.region.emit(f"icmp eq i32 {status}, 0")
-        self.line(f"  br i1 {bad}, label %exit.pending, label %{done}, !prof !1")
+    def _access(self, kind: int, op: ir.Op, value: str) -> None:
+        address = self.item(op.args[0], "i64")
+        place = self.region.registers.place(address)
+        text = constant(address, "i64") if isinstance(address, int) else address
+        result = self.result(op) if kind == READ else ""
+        access = Access(kind, op.type, text, place, self._moment(), result, value)
+        if self._forked:
+            self.region.access_text.one(access)
+        else:
+            self.region.place_access(access)
 
     def _do_guest_ld(self, op: ir.Op) -> None:
-        size = ir.WIDTH[op.type] // 8
-        address = self.operand(op.args[0], "i64")
-        entry, hit = self._tag(address, size, TlbEntry.read.offset)
-        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "loaded"))
-        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
-        self.line(f"{fast}:")
-        pointer = self._host_pointer(entry, address)
-        quick = self.region.emit(f"load {op.type}, ptr {pointer}, align 1, {GUEST}")
-        self.line(f"  br label %{done}")
-        self.line(f"{slow}:")
-        wide, status = self._cold_value("load", f"i64 {address}, i32 {size}")
-        value = wide if op.type == "i64" else self.region.emit(f"trunc i64 {wide} to {op.type}")
-        self._check_status(status, done)
-        self.line(f"{done}:")
-        self.line(f"  {self.result(op)} = phi {op.type} [ {quick}, %{fast} ], [ {value}, %{slow} ]")
+        self._access(READ, op, "")
 
     def _do_guest_st(self, op: ir.Op) -> None:
-        size = ir.WIDTH[op.type] // 8
-        address, value = self.operand(op.args[0], "i64"), self.operand(op.args[1], op.type)
-        entry, hit = self._tag(address, size, TlbEntry.write.offset)
-        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "stored"))
-        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
-        self.line(f"{fast}:")
-        pointer = self._host_pointer(entry, address)
-        self.line(f"  store {op.type} {value}, ptr {pointer}, align 1, {GUEST}")
-        self.line(f"  br label %{done}")
-        self.line(f"{slow}:")
-        wide = value if op.type == "i64" else self.region.emit(f"zext {op.type} {value} to i64")
-        arguments = f"i64 {address}, i64 {wide}, i32 {size}, i32 {self.insn.length}"
-        self._check_status(self._cold_call("store", arguments, "i32"), done)
-        self.line(f"{done}:")
+        self._access(WRITE, op, self.operand(op.args[1], op.type))
 
     def _do_guest_ptr(self, op: ir.Op) -> None:
         size, access = int(op.attributes["size"]), int(op.attributes["access"])
         address = self.operand(op.args[0], "i64")
-        tag = TlbEntry.write.offset if access & WRITE else TlbEntry.read.offset
-        entry, hit = self._tag(address, size, tag)
-        if access == 3:
-            _, readable = self._tag(address, size, TlbEntry.read.offset)
-            hit = self.region.emit(f"and i1 {hit}, {readable}")
-        fast, slow, done = (self.label(hint) for hint in ("hit", "miss", "found"))
-        self.line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
-        self.line(f"{fast}:")
-        quick = self.region.emit(f"ptrtoint ptr {self._host_pointer(entry, address)} to i64")
-        self.line(f"  br label %{done}")
-        self.line(f"{slow}:")
-        found, status = self._cold_value("pointer", f"i64 {address}, i32 {size}, i32 {access}")
-        self._check_status(status, done)
-        self.line(f"{done}:")
-        self.line(f"  {self.result(op)} = phi i64 [ {quick}, %{fast} ], [ {found}, %{slow} ]")
-
-    def _cold_value(self, name: str, arguments: str) -> tuple[str, str]:
-        """Call a slow path that has a value; returns value and status."""
-        pair = self._cold_call(name, arguments, "{ i64, i32 }")
-        value = self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 0")
-        return value, self.region.emit(f"extractvalue {{ i64, i32 }} {pair}, 1")
-
-    def _cold_call(self, name: str, arguments: str, returns: str) -> str:
-        callee = f'@"accel.jit.control.region_{name}"'
-        pc = constant(self.insn.pc, "i64")
-        kinds = ", ".join(part.split()[0] for part in arguments.split(", "))
-        self.region.declarations.add(
-            f"declare dso_local preserve_mostcc {returns} {callee}(ptr, {kinds}, i64, i64)"
-        )
-        return self.region.emit(
-            f"call preserve_mostcc {returns} {callee}"
-            f"(ptr %cpu, {arguments}, i64 {pc}, i64 {self._left()})"
-        )
+        self.region.access_text.pointer(self.result(op), address, size, access, self._moment())
 
     # -- control
 
@@ -431,7 +369,8 @@ class InstructionText(Lowering):
     def _jump(self, target: str) -> None:
         self._targets = (target,)
         self._ended = True
-        self.line(f"  br label %{self._name(target)}")
+        if self._forked:
+            self.line(f"  br label %{self._name(target)}")
 
     def _do_cbr(self, op: ir.Op) -> None:
         condition = self.item(op.args[0], "i1")
@@ -441,6 +380,10 @@ class InstructionText(Lowering):
         weights = {"yes": ", !prof !0", "no": ", !prof !1"}.get(
             str(op.attributes.get("likely", "")), ""
         )
+        if not self._forked:
+            self._forked = True
+            self._after = self.label("after")
+            self.region.settle()
         yes, no = (self._name(target) for target in op.targets)
         self.line(f"  br i1 {condition}, label %{yes}, label %{no}{weights}")
         self._targets = op.targets
@@ -455,7 +398,8 @@ class InstructionText(Lowering):
             self.region.leave(self.insn.next_pc & MASK64)
             return
         self._fell = True
-        self.line(f"  br label %{self._after}")
+        if self._forked:
+            self.line(f"  br label %{self._after}")
 
     def _do_goto_tb(self, op: ir.Op) -> None:
         self._ended = True
@@ -476,8 +420,7 @@ class InstructionText(Lowering):
     def _do_exit_tb(self, op: ir.Op) -> None:
         """The instruction raises, or leaves run(): tier 0 does it, from the start."""
         self._ended = True
-        self._account()
-        self.region.leave(self.insn.pc, "step")
+        self._step_out()
 
     def _do_ret(self, op: ir.Op) -> None:
         raise _Unfit

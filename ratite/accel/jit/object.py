@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import importlib
 import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from ratite.accel.jit.tier1 import Templates
+from ratite.native import ir
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject
@@ -39,7 +42,7 @@ def build_payload(target: str) -> bytes:
     payload = " ".join(helpers).encode() + b"\0" + compile_text(text)
     note_checked()
     # Tier 1 wants them soon, and the functions have just been lifted.
-    ObjectCache().put(_templates_key(target), pickle.dumps(module.templates(), protocol=5))
+    ObjectCache().put(_templates_key(target), _pack(module.templates()))
     return payload
 
 
@@ -51,11 +54,40 @@ def load_templates(target: str) -> Templates:
 
     def build() -> bytes:
         module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
-        return pickle.dumps(module.templates(), protocol=5)
+        return _pack(module.templates())
 
     found = pickle.loads(cache.get_or_build(key, build))
     assert isinstance(found, Templates)
     return found
+
+
+class _Packed(Mapping[str, ir.Function]):
+    """Functions of which each is unpacked when it is first wanted; most never are."""
+
+    def __init__(self, functions: Mapping[str, ir.Function]) -> None:
+        self._packed = {name: pickle.dumps(body, 5) for name, body in functions.items()}
+        self._found: dict[str, ir.Function] = {}
+
+    def __getitem__(self, name: str) -> ir.Function:
+        found = self._found.get(name)
+        if found is None:
+            found = self._found[name] = pickle.loads(self._packed[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+def _pack(templates: Templates) -> bytes:
+    packed = replace(
+        templates,
+        handlers=_Packed(templates.handlers),
+        functions=_Packed(templates.functions),
+    )
+    return pickle.dumps(packed, 5)
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from ratite.isa.spec import Insn
 
 MAX_BLOCKS = 32
 MAX_INSTRUCTIONS = 160
+MAX_ENTRIES = 8
 PAGE_MASK = ~0xFFF
 
 
@@ -96,6 +98,17 @@ class Region:
         return self.blocks[0]
 
     @property
+    def entries(self) -> list[int]:
+        """Numbers of the blocks that it may be entered at: the first, and those that loops go back
+        to.
+        """
+        order = {block.pc: number for number, block in enumerate(self.blocks)}
+        found = {0}
+        for number, block in enumerate(self.blocks):
+            found.update(order[pc] for pc in _edges(block) if order.get(pc, MAX_BLOCKS) <= number)
+        return sorted(found)[:MAX_ENTRIES]
+
+    @property
     def instructions(self) -> int:
         """Guest instructions in it."""
         return sum(block.count for block in self.blocks)
@@ -164,8 +177,12 @@ def _successors(address: int, block: RegionBlock) -> list[int]:
     return found
 
 
-def grow(entry: int, reader: CodeReader, find: BlockFinder) -> Region | None:
-    """The region of a hot block. None if it cannot be compiled."""
+def grow(
+    entry: int, reader: CodeReader, find: BlockFinder, is_warm: Callable[[int], bool]
+) -> Region | None:
+    """The region of a hot block: it, and what follows that is warm, too (`is_warm`, by a block's
+    address). None if it cannot be compiled.
+    """
     first = read_block(entry, reader)
     if first is None or not first.instructions:
         return None
@@ -180,7 +197,7 @@ def grow(entry: int, reader: CodeReader, find: BlockFinder) -> Region | None:
             if pc in known:
                 continue
             address = find(pc, mode)
-            if address is None:
+            if address is None or not is_warm(address):
                 continue
             following = read_block(address, reader)
             if following is None or total + following.count > MAX_INSTRUCTIONS:

@@ -2,18 +2,22 @@
 
 Each guest instruction's IR, the same that tier 0's handler is made of, is instantiated with its
 operands as constants (`ratite.accel.jit.instance`); registers live in LLVM values for the whole
-region. Each write of a register also goes to the vCPU's state, so that an exit has none to save and
-its code stays small; pc and the instruction budget are written at exits.
+region. At the end of each guest block the registers that it wrote go to the vCPU's state, so that
+exits between blocks have none to save and their code stays small; pc and the instruction budget are
+written at exits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ratite.accel.jit.instance import MASK64, STATE, InstructionText, Item
+from ratite.accel.jit.accesses import STATE, Access, AccessText, Item
+from ratite.accel.jit.instance import MASK64, InstructionText
 from ratite.accel.jit.region import Region, RegionBlock
-from ratite.cpu.machine import TLB_ENTRIES, TlbEntry
+from ratite.accel.jit.registers import Registers
+from ratite.cpu.machine import TLB_ENTRIES, Block, TlbEntry
 from ratite.cpu.tlb import SIDE_OFFSET, TABLE_SIZE
 from ratite.isa.state import CpuState
 from ratite.native import ir
@@ -66,6 +70,18 @@ class Templates:
         return None
 
 
+Lines = list[str | Access]
+"""LLVM text; an access stands for the lines that it will have."""
+
+
+def _flat(lines: Lines) -> Iterator[str]:
+    for line in lines:
+        if isinstance(line, str):
+            yield line
+        else:
+            yield from _flat(line.lines)
+
+
 class RegionText:
     """Writes one region's LLVM text."""
 
@@ -73,11 +89,15 @@ class RegionText:
         self.region = region
         self.templates = templates
         self.name = name
-        self.lines: list[str] = []
+        self.lines: Lines = []
+        self.cold_lines: Lines = []  # what is seldom executed, after all the rest
         self.slots: dict[int, str] = {}  # state offset -> alloca
         self.calls: set[str] = set()
         self.declarations: set[str] = set()
         self.allocas: list[str] = []
+        self.access_text = AccessText(self)
+        self.registers = Registers()
+        self._accesses: list[Access] = []  # of the block that is being written
         self._fresh = 0
         self._order = {block.pc: index for index, block in enumerate(region.blocks)}
 
@@ -101,6 +121,42 @@ class RegionText:
         self._fresh += 1
         return f"{hint}{self._fresh}"
 
+    @contextmanager
+    def cold(self, label: str) -> Iterator[None]:
+        """Write a block that is seldom executed, out of the way of the others."""
+        with self.into(self.cold_lines):
+            self.line(f"{label}:")
+            yield
+
+    @contextmanager
+    def into(self, lines: Lines) -> Iterator[None]:
+        """Write there instead."""
+        before, self.lines = self.lines, lines
+        try:
+            yield
+        finally:
+            self.lines = before
+
+    def mark(self) -> tuple[int, int, int, dict[int, str], Registers]:
+        """The state of the text, for `take_back`."""
+        return (
+            len(self.lines),
+            len(self.cold_lines),
+            len(self._accesses),
+            dict(self.slots),
+            self.registers.copy(),
+        )
+
+    def take_back(self, mark: tuple[int, int, int, dict[int, str], Registers]) -> None:
+        """Forget what was written since `mark`."""
+        lines, cold, accesses, self.slots, self.registers = mark
+        del self.lines[lines:], self.cold_lines[cold:], self._accesses[accesses:]
+
+    def place_access(self, access: Access) -> None:
+        """Append the placeholder of an access."""
+        self._accesses.append(access)
+        self.lines.append(access)
+
     def emit(self, text: str) -> str:
         """Append an assignment and return its name."""
         name = self.fresh()
@@ -113,7 +169,7 @@ class RegionText:
         """The module."""
         for block in self.region.blocks:
             self._block(block)
-        body = self.lines
+        body = [*self.lines, *self.cold_lines]
         self.lines = []
         self._exits()
         exits = self.lines
@@ -123,7 +179,7 @@ class RegionText:
             "start:",
         ]
         self._prologue()
-        function = "\n".join([*self.lines, *body, *exits, "}"])
+        function = "\n".join([*_flat(self.lines), *_flat(body), *_flat(exits), "}"])
         callees = self._callees()
         return "\n".join([*sorted(self.declarations), *callees, function, METADATA])
 
@@ -150,10 +206,17 @@ class RegionText:
             self.line(f"  store {type_} {value}, ptr {slot}")
         kick = self.emit(f"load i32, ptr {self.state(CpuState.kick.offset)}")
         kicked = self.emit(f"icmp ne i32 {kick}, 0")
-        entry = self.region.entry.pc
-        self.line(f"  store i64 {constant(entry, 'i64')}, ptr %var.exitpc")
-        first = self._block_label(entry)
-        self.line(f"  br i1 {kicked}, label %exit.kicked, label %{first}, !prof !1")
+        # Entered like a record: %rec is the header of the block.
+        place = self.emit(f"getelementptr inbounds i8, ptr %rec, i64 {Block.pc.offset}")
+        pc = self.emit(f"load i64, ptr {place}")
+        self.line(f"  store i64 {pc}, ptr %var.exitpc")
+        self.line(f"  br i1 {kicked}, label %exit.kicked, label %entered, !prof !1")
+        self.line("entered:")
+        first, *others = (self.region.blocks[number].pc for number in self.region.entries)
+        cases = "".join(
+            f" i64 {constant(other, 'i64')}, label %{self._block_label(other)}" for other in others
+        )
+        self.line(f"  switch i64 {pc}, label %{self._block_label(first)} [{cases} ]")
 
     def _slot_type(self, offset: int) -> str:
         part = self.templates.promoted_at(offset)
@@ -195,6 +258,8 @@ class RegionText:
         return f"block.{pc:x}"
 
     def _block(self, block: RegionBlock) -> None:
+        self.registers = Registers()
+        self._accesses = []
         self.line(f"{self._block_label(block.pc)}:")
         before = self.emit("load i64, ptr %var.budget")
         after = self.emit(f"sub i64 {before}, {block.count}")
@@ -202,22 +267,23 @@ class RegionText:
             self._check_budget(block, after)
         self.line(f"  store i64 {after}, ptr %var.budget")
         for index, insn in enumerate(block.instructions):
-            done = InstructionText(self, block, index, insn).lower()
-            if done:
-                return
-        self.edge(block, block.end_pc)
+            if InstructionText(self, block, index, insn).lower():
+                break
+        else:
+            self.edge(block, block.end_pc)
+        self.access_text.resolve(self._accesses)
 
     def _check_budget(self, block: RegionBlock, after: str) -> None:
         short = self.emit(f"icmp slt i64 {after}, 0")
         stop, go_on = self.label("spent"), self.label("paid")
         self.line(f"  br i1 {short}, label %{stop}, label %{go_on}, !prof !1")
-        self.line(f"{stop}:")
-        self.line(f"  store i64 {constant(block.pc, 'i64')}, ptr %var.exitpc")
-        self.line("  br label %exit.kicked")
+        with self.cold(stop):
+            self.leave(block.pc, "kicked")
         self.line(f"{go_on}:")
 
     def edge(self, source: RegionBlock, pc: int) -> None:
         """Go on at a known address: within the region if it is there, else leave."""
+        self.settle()
         pc &= MASK64
         index = self._order.get(pc)
         if index is None:
@@ -232,6 +298,7 @@ class RegionText:
 
     def leave(self, pc: Item, how: str = "lookup") -> None:
         """Leave the region at an address."""
+        self.settle()
         value = constant(pc, "i64") if isinstance(pc, int) else pc
         self.line(f"  store i64 {value}, ptr %var.exitpc")
         self.line(f"  br label %exit.{how}")
@@ -245,8 +312,8 @@ class RegionText:
         either = self.emit(f"or i1 {wanted}, {spent}")
         stop, go_on = self.label("stop"), self.label("on")
         self.line(f"  br i1 {either}, label %{stop}, label %{go_on}, !prof !1")
-        self.line(f"{stop}:")
-        self.leave(pc, "kicked")
+        with self.cold(stop):
+            self.leave(pc, "kicked")
         self.line(f"{go_on}:")
 
     def _guard_page(self, target: RegionBlock) -> None:
@@ -266,14 +333,15 @@ class RegionText:
         both = self.emit(f"and i1 {checks[0]}, {checks[1]}")
         good, moved = self.label("mapped"), self.label("moved")
         self.line(f"  br i1 {both}, label %{good}, label %{moved}, !prof !0")
-        self.line(f"{moved}:")
-        self.leave(target.pc)
+        with self.cold(moved):
+            self.leave(target.pc)
         self.line(f"{good}:")
 
     def dynamic_edge(self, source: RegionBlock, target: str) -> None:
         """Go on at a computed address: compare with those of the region's blocks that it was seen
         to be, else leave.
         """
+        self.settle()
         likely = [pc for pc in self._likely_targets(source) if pc in self._order]
         for pc in likely:
             hit = self.emit(f"icmp eq i64 {target}, {constant(pc, 'i64')}")
@@ -294,6 +362,29 @@ class RegionText:
         return seen[:6]
 
     # -- registers
+
+    def settle(self) -> None:
+        """Bring slots and state up to date with the values that registers have."""
+        unsaved = self.registers.unsaved()
+        for offset, type_, value in unsaved:
+            self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+        self.save(unsaved)
+        self.registers.settled()
+
+    def settle_one(self, offset: int) -> None:
+        """Do so if one register is not up to date."""
+        if self.registers.is_unsaved(offset):
+            self.settle()
+
+    def save(self, unsaved: Iterable[tuple[int, str, str]]) -> None:
+        """Store values to the vCPU's state."""
+        for offset, type_, value in unsaved:
+            self.line(f"  store {type_} {value}, ptr {self.state(offset)}, {STATE}")
+
+    def write(self, offset: int, type_: str, value: str) -> None:
+        """Write a register on one of several paths."""
+        self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+        self.save([(offset, type_, value)])
 
     def slot(self, offset: int) -> str:
         """The alloca of a promoted field."""

@@ -1,0 +1,77 @@
+"""What is known of the guest's registers while the text of a block is written."""
+
+from __future__ import annotations
+
+from ratite.accel.jit.accesses import Item, Place
+from ratite.native.lower import constant
+
+MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class Registers:
+    """Values of registers within one block, by offset in the vCPU's state: the LLVM value or the
+    number that each has at this place of the text, and whether the state has it, too.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[int, tuple[str, Item]] = {}  # type and value
+        self._unsaved: dict[int, None] = {}
+        self._sums: dict[str, tuple[str, int]] = {}
+
+    def copy(self) -> Registers:
+        """A copy that later changes leave alone."""
+        other = Registers()
+        other._values = dict(self._values)
+        other._unsaved = dict(self._unsaved)
+        other._sums = dict(self._sums)
+        return other
+
+    def known(self, offset: int, type_: str) -> Item | None:
+        """The value of a register; None if it is not known as this type."""
+        found = self._values.get(offset)
+        return found[1] if found is not None and found[0] == type_ else None
+
+    def read(self, offset: int, type_: str, value: Item) -> None:
+        """Note what a register was found to be."""
+        self._values[offset] = (type_, value)
+
+    def written(self, offset: int, type_: str, value: Item) -> None:
+        """Note what was written; the state does not have it yet."""
+        self._values[offset] = (type_, value)
+        self._unsaved[offset] = None
+
+    def forget(self, offset: int) -> None:
+        """A register was written on one of several paths."""
+        self._values.pop(offset, None)
+
+    def is_unsaved(self, offset: int) -> bool:
+        """Whether the state lacks a register."""
+        return offset in self._unsaved
+
+    def unsaved(self) -> tuple[tuple[int, str, str], ...]:
+        """(offset, type, value) of what the state lacks."""
+        found = []
+        for offset in self._unsaved:
+            type_, value = self._values[offset]
+            text = constant(value, type_) if isinstance(value, int) else value
+            found.append((offset, type_, text))
+        return tuple(found)
+
+    def settled(self) -> None:
+        """The state has everything now."""
+        self._unsaved.clear()
+
+    # -- addresses
+
+    def note_sum(self, name: str, base: Item, displacement: int) -> None:
+        """The value `name` is `base` plus a number."""
+        if isinstance(base, str):
+            origin, before = self._sums.get(base, (base, 0))
+            total = before + displacement & MASK64
+            self._sums[name] = (origin, total - (total >> 63 << 64))
+
+    def place(self, address: Item) -> Place:
+        """An address as base and displacement."""
+        if isinstance(address, int):
+            return Place("", address)
+        return Place(*self._sums.get(address, (address, 0)))
