@@ -87,11 +87,11 @@ class AccessText:
     def one(self, access: Access) -> None:
         """Write an access with a comparison of its own."""
         tag = TlbEntry.read.offset if access.kind == READ else TlbEntry.write.offset
-        entry, hit = self._look_up(access.address, access.size, (tag,))
+        host, hit = self._look_up(access.address, access.size, (tag,))
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "done"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self._line(f"{fast}:")
-        pointer = self._emit(f"inttoptr i64 {self._host_address(entry, access.address)} to ptr")
+        pointer = self._emit(f"inttoptr i64 {host} to ptr")
         wide = access.type == "i64"
         if access.kind == READ:
             quick = self._emit(f"load {access.type}, ptr {pointer}, align 1, {GUEST}")
@@ -124,11 +124,10 @@ class AccessText:
         """Write the search for the host address of an atomic access."""
         tags = [TlbEntry.write.offset] if access & WRITE else []
         tags += [TlbEntry.read.offset] if access & READ else []
-        entry, hit = self._look_up(address, size, tags)
+        quick, hit = self._look_up(address, size, tags)
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "found"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self._line(f"{fast}:")
-        quick = self._host_address(entry, address)
         self._line(f"  br label %{done}")
         with self._region.cold(slow):
             given = f"i64 {address}, i32 {size}, i32 {access}"
@@ -158,7 +157,7 @@ class AccessText:
         tags += [TlbEntry.write.offset] if WRITE in kinds else []
         with self._region.into(first.lines):
             start = self._at(first.place.base, low)
-            entry, hit = self._look_up(start, end - low, tags)
+            host, hit = self._look_up(start, end - low, tags)
             fast, miss = self._region.label("hit"), self._region.label("miss")
             self._line(f"  br i1 {hit}, label %{fast}, label %{miss}, !prof !0")
             with self._region.cold(miss):
@@ -166,7 +165,6 @@ class AccessText:
                 self._line(f"  store i64 {self._left(first.moment)}, ptr %var.budget")
                 self._region.leave(first.moment.pc, "step")
             self._line(f"{fast}:")
-            host = self._host_address(entry, start)
         for access in group:
             with self._region.into(access.lines):
                 pointer = self._emit(f"inttoptr i64 {host} to ptr")
@@ -189,7 +187,9 @@ class AccessText:
     # -- parts
 
     def _look_up(self, address: str, size: int, tags: Iterable[int]) -> tuple[str, str]:
-        """The TLB entry of an address, and whether its tags answer for all bytes of the access."""
+        """The host address of an access, and whether the TLB's tags answer for all of its bytes, so
+        that it is one.
+        """
         emit = self._emit
         shift = 12 - (TlbEntry.SIZE.bit_length() - 1)
         page = emit(f"lshr i64 {address}, {shift}")
@@ -202,12 +202,11 @@ class AccessText:
             place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {offset}")
             tag = emit(f"load i64, ptr {place}, {STATE}")
             hits.append(emit(f"icmp eq i64 {tag}, {last_page}"))
-        return entry, hits[0] if len(hits) == 1 else emit(f"and i1 {hits[0]}, {hits[1]}")
-
-    def _host_address(self, entry: str, address: str) -> str:
-        place = self._emit(f"getelementptr inbounds i8, ptr {entry}, i64 {TlbEntry.addend.offset}")
-        addend = self._emit(f"load i64, ptr {place}, {STATE}")
-        return self._emit(f"add i64 {addend}, {address}")
+        # In the same block as the tag's, this load needs no address of its own.
+        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {TlbEntry.addend.offset}")
+        addend = emit(f"load i64, ptr {place}, {STATE}")
+        hit = hits[0] if len(hits) == 1 else emit(f"and i1 {hits[0]}, {hits[1]}")
+        return emit(f"add i64 {addend}, {address}"), hit
 
     def _left(self, moment: Moment) -> str:
         """The budget with the instruction not retired."""

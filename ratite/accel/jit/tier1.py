@@ -306,10 +306,11 @@ class RegionText:
     def _poll(self, pc: int) -> None:
         """On an edge back: leave if anybody wants something, or the budget is spent."""
         kick = self.emit(f"load volatile i32, ptr {self.state(CpuState.kick.offset)}")
-        wanted = self.emit(f"icmp ne i32 {kick}, 0")
+        wide = self.emit(f"zext i32 {kick} to i64")
+        wanted = self.emit(f"sub i64 0, {wide}")  # negative if anything is
         budget = self.emit("load i64, ptr %var.budget")
-        spent = self.emit(f"icmp slt i64 {budget}, 0")
-        either = self.emit(f"or i1 {wanted}, {spent}")
+        both = self.emit(f"or i64 {budget}, {wanted}")
+        either = self.emit(f"icmp slt i64 {both}, 0")
         stop, go_on = self.label("stop"), self.label("on")
         self.line(f"  br i1 {either}, label %{stop}, label %{go_on}, !prof !1")
         with self.cold(stop):
