@@ -80,6 +80,7 @@ class RegionInfo(Struct):
 
     handler = Field(u64, doc="host address of its code; 0 once it is void")
     count = Field(u64, doc="blocks")
+    rank = Field(u64, doc="of two regions that may be entered at a block, the higher one is")
 
 
 class RegionUse(Struct):
@@ -235,13 +236,13 @@ def use_at(region: RegionInfo, index: u64) -> RegionUse:
 
 
 @native
-def entered_size(block: Block) -> u64:
-    """Blocks in the region that is entered at the block; 0 if none is."""
+def entered_rank(block: Block) -> u64:
+    """Rank of the region that is entered at the block; 0 if none is."""
     here = block.uses
     while here != 0:
         use = RegionUse.at(here)
         if RegionInfo.at(use.region).handler == block.handler:
-            return RegionInfo.at(use.region).count
+            return RegionInfo.at(use.region).rank
         here = use.next
     return u64(0)
 
@@ -249,8 +250,8 @@ def entered_size(block: Block) -> u64:
 @native
 def install_region(shared: Shared, region: RegionInfo) -> bool:
     """Enter a compiled region through its first block, and through those of its entries that no
-    larger region has. `block` and `is_entry` of its RegionUses are set. False, and nothing done, if
-    one of the blocks has been retired meanwhile.
+    region of a higher rank has. `block` and `is_entry` of its RegionUses are set. False, and
+    nothing done, if one of the blocks has been retired meanwhile.
     """
     shared.acquire()
     good = True
@@ -267,7 +268,7 @@ def install_region(shared: Shared, region: RegionInfo) -> bool:
             use.region = region.pointer()
             use.next = block.uses
             block.uses = use.pointer()
-            if index == 0 or (use.is_entry != 0 and entered_size(block) <= region.count):
+            if index == 0 or (use.is_entry != 0 and entered_rank(block) <= region.rank):
                 atomic_store(use.block, region.handler)
             index += 1
     shared.release()

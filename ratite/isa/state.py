@@ -165,6 +165,7 @@ class CpuState(Struct):
     mmio_log = Array(u64, MMIO_LOG, doc="values that those accesses read")
     mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
     fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
+    sample = Field(u64, doc="what was executed when a kick was last answered: host address")
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
     trace = Field(u32, doc="not 0: note every trap in the ring below")
     trace_head = Field(u32, doc="traps noted, ever")

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from ratite.accel.jit.compiler import FULL, QUICK
 from ratite.accel.jit.engine import JitMachine, JitOptions
 from ratite.accel.jit.targets.riscv import TARGET
 from ratite.accel.reference import ReferenceCpu
@@ -36,7 +37,7 @@ from ratite.isa.state import EXECUTE, READ, WRITE, CpuState
 from ratite.memory import AddressSpace, MemoryRegion, RamList
 from ratite.native import Array, Field, i64, u8, u32, u64
 
-EXECUTORS = ("reference", "tier0", "tier1")
+EXECUTORS = ("reference", "tier0", "tier1", "tier1-full")
 FAST = ("reference", "tier0")  # tier 1 compiles a region for every block that is met
 PARAMETERS = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in EXECUTORS
@@ -230,6 +231,8 @@ class RegionExecutor(Executor):
     regions.
     """
 
+    level = QUICK
+
     def run(self, instructions: int) -> int:
         assert isinstance(self.machine, JitMachine)
         self.machine.flush_code()
@@ -243,8 +246,14 @@ class RegionExecutor(Executor):
         ctypes.memmove(self.hart.address, state, Hart.SIZE)
         self.device.log[:] = seen
         self.cpu.flush()
-        self.machine.compile_all()
+        self.machine.compile_all(level=self.level)
         return super().run(instructions)
+
+
+class FullExecutor(RegionExecutor):
+    """Likewise, with regions compiled at the full level."""
+
+    level = FULL
 
 
 def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
@@ -278,6 +287,7 @@ _KINDS: dict[str, tuple[type[Executor], Callable[[Hart, RamList, AddressSpace], 
     "reference": (Executor, _attach_reference),
     "tier0": (Executor, _attach_tier0),
     "tier1": (RegionExecutor, _attach_tier1),
+    "tier1-full": (FullExecutor, _attach_tier1),
 }
 
 

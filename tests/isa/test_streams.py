@@ -223,8 +223,8 @@ def test_many_streams_agree(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_streams_agree_as_regions(kind: str) -> None:
-    property_of(["tier1"], 8, kind)
+    property_of(["tier1", "tier1-full"], 8, kind)
 
 
 def test_every_executor_is_compared() -> None:
-    assert set(EXECUTORS) == {"reference", "tier0", "tier1"}
+    assert set(EXECUTORS) == {"reference", "tier0", "tier1", "tier1-full"}

@@ -86,8 +86,7 @@ class AccessText:
 
     def one(self, access: Access) -> None:
         """Write an access with a comparison of its own."""
-        tag = TlbEntry.read.offset if access.kind == READ else TlbEntry.write.offset
-        host, hit = self._look_up(access.address, access.size, (tag,))
+        host, hit = self._look_up(access.address, access.size, [self.tag_of(access.kind)])
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "done"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self._line(f"{fast}:")
@@ -122,8 +121,7 @@ class AccessText:
 
     def pointer(self, result: str, address: str, size: int, access: int, moment: Moment) -> None:
         """Write the search for the host address of an atomic access."""
-        tags = [TlbEntry.write.offset] if access & WRITE else []
-        tags += [TlbEntry.read.offset] if access & READ else []
+        tags = self.tags_of(access)
         quick, hit = self._look_up(address, size, tags)
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "found"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
@@ -152,32 +150,45 @@ class AccessText:
         first = group[0]
         low = min(access.place.displacement for access in group)
         end = max(access.place.displacement + access.size for access in group)
-        kinds = {access.kind for access in group}
-        tags = [TlbEntry.read.offset] if READ in kinds else []
-        tags += [TlbEntry.write.offset] if WRITE in kinds else []
+        tags = sorted({self.tag_of(access.kind) for access in group})
         with self._region.into(first.lines):
             start = self._at(first.place.base, low)
             host, hit = self._look_up(start, end - low, tags)
             fast, miss = self._region.label("hit"), self._region.label("miss")
             self._line(f"  br i1 {hit}, label %{fast}, label %{miss}, !prof !0")
             with self._region.cold(miss):
-                self._region.save(first.moment.unsaved)
-                self._line(f"  store i64 {self._left(first.moment)}, ptr %var.budget")
-                self._region.leave(first.moment.pc, "step")
+                self.step_out(first.moment)
             self._line(f"{fast}:")
         for access in group:
             with self._region.into(access.lines):
                 pointer = self._emit(f"inttoptr i64 {host} to ptr")
                 inside = access.place.displacement - low
                 place = self._emit(f"getelementptr i8, ptr {pointer}, i64 {inside}")
-                if access.kind == READ:
-                    self._line(
-                        f"  {access.result} = load {access.type}, ptr {place}, align 1, {GUEST}"
-                    )
-                else:
-                    self._line(
-                        f"  store {access.type} {access.value}, ptr {place}, align 1, {GUEST}"
-                    )
+                self.touch(access, place)
+
+    def touch(self, access: Access, pointer: str) -> None:
+        """Load or store at a host address."""
+        if access.kind == READ:
+            text = f"{access.result} = load {access.type}, ptr {pointer}"
+        else:
+            text = f"store {access.type} {access.value}, ptr {pointer}"
+        self._line(f"  {text}, align 1, {GUEST}")
+
+    def step_out(self, moment: Moment) -> None:
+        """Leave to tier 0, with nothing of the instruction done."""
+        self._region.save(moment.unsaved)
+        self._line(f"  store i64 {self._left(moment)}, ptr %var.budget")
+        self._region.go_out(moment.pc, "step")
+
+    @staticmethod
+    def tag_of(kind: int) -> int:
+        """Offset in a TLB entry of the tag for READ or WRITE."""
+        return TlbEntry.read.offset if kind == READ else TlbEntry.write.offset
+
+    @classmethod
+    def tags_of(cls, access: int) -> list[int]:
+        """Offsets of the tags for what an access does."""
+        return [cls.tag_of(kind) for kind in (READ, WRITE) if access & kind]
 
     def _at(self, base: str, displacement: int) -> str:
         if not base:

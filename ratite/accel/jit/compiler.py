@@ -4,14 +4,17 @@ them. vCPUs never wait for it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from ratite.accel.jit.full import FullRegionText
 from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
     BlockFinder,
@@ -24,6 +27,7 @@ from ratite.accel.jit.region import (
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import HOT_RING, Block, RegionInfo, RegionUse, Shared
+from ratite.isa.state import KICK_INTERRUPT, CpuState
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate, be_nice
 from ratite.native.identity import compiler_identity, source_digest
@@ -33,8 +37,10 @@ IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
 REGION = "region"
 ARENA = 128 << 20
-CODE_LEVEL = 1
-"""LLVM's optimisation level of code generation."""
+QUICK, FULL = 1, 2
+"""Levels of care for a region; also LLVM's optimisation levels of code generation."""
+SAMPLES = 6
+"""Times that a region is found running before it is worth the full level."""
 HOT = 1024
 """Entries after which a block is reported, and looked for in the cache."""
 COMPILE_HEAT = 8192
@@ -62,6 +68,10 @@ class Guest(Protocol):
     """What the compiler needs of a machine's translated code."""
 
     shared: Shared
+
+    @property
+    def states(self) -> Sequence[CpuState]:
+        """The vCPUs' states."""
 
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
         """Host address of a translated block."""
@@ -95,6 +105,8 @@ class RegionCompiler:
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
         self._reported: dict[int, int] = {}  # how often; DONE: compiled or refused
+        self._quick: dict[int, int] = {}  # handler of a region at the quick level -> entry block
+        self._samples: Counter[int] = Counter()  # by entry block
         self._stop = threading.Event()
         self._installing = threading.Lock()
         self._generation = 0  # of blocks: grows when all are forgotten
@@ -124,16 +136,18 @@ class RegionCompiler:
             self._arena.reset()
             self._uses.clear()
             self._reported.clear()
+            self._quick.clear()
+            self._samples.clear()
             self._seen = int(self._guest.shared.hot_head)
             self._generation += 1
 
-    def compile_now(self, address: int, cpu: int) -> bool:
+    def compile_now(self, address: int, cpu: int, level: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void
         entry = read_raw(address)
         if entry is not None:
             find = self._finder(cpu, entry.fetch_index)
-            self._compile(entry, self._key(entry), find, self._generation, lambda block: True)
+            self._compile(entry, find, self._generation, lambda block: True, level)
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
@@ -148,11 +162,13 @@ class RegionCompiler:
         be_nice()
         while not self._stop.is_set():
             hot = self._take()
-            if hot is None:
-                self._stop.wait(IDLE_S)
-                continue
             try:
-                self._consider(*hot)
+                if hot is not None:
+                    self._consider(*hot)
+                else:
+                    if not self._exact:
+                        self._sample()
+                    self._stop.wait(IDLE_S)
             except Exception as error:  # a bug of ours: the guest goes on in tier 0
                 self.failures.append(f"{type(error).__name__}: {error}")
                 self.stats.refused += 1
@@ -184,17 +200,42 @@ class RegionCompiler:
             return
         find = self._finder(cpu, entry.fetch_index)
         first = reports == 0
-        key = self._key(entry)
-        cached = self._from_cache(key, entry, find) if first else None
-        if cached is not None:
+        if first and any(
+            self._from_cache(entry, find, generation, level) for level in (FULL, QUICK)
+        ):
             self.stats.cached += 1
-            self._install(*cached, generation)
         elif reports < patience:
             self._reported[address] = reports + 1
             self._prepare()  # it will be needed soon
         else:
             self._reported[address] = DONE
-            self._compile(entry, key, find, generation, self._is_warm)
+            self._compile(entry, find, generation, self._is_warm, QUICK)
+
+    def _sample(self) -> None:
+        """See which regions run, by having them look for interrupts, and compile those with care
+        that are seen often.
+        """
+        shared = self._guest.shared
+        for cpu, state in enumerate(self._guest.states):
+            plain = state.plain()
+            address, plain.sample = plain.sample, 0
+            if int(shared.buffer) <= address < int(shared.next):
+                entry = self._quick.get(int(Block(address).handler))
+                if entry is not None:
+                    self._samples[entry] += 1
+                    if self._samples[entry] == SAMPLES:
+                        self._improve(entry, cpu)
+            if not plain.halted:
+                ctypes.c_uint8.from_address(
+                    state.address + CpuState.kick.offset
+                ).value = KICK_INTERRUPT
+
+    def _improve(self, address: int, cpu: int) -> None:
+        """Compile a region again, at the full level."""
+        entry = read_raw(address)
+        if entry is not None:
+            find = self._finder(cpu, entry.fetch_index)
+            self._compile(entry, find, self._generation, self._is_warm, FULL)
 
     def _is_warm(self, address: int) -> bool:
         """Whether a block was entered often enough to be compiled with a hot one."""
@@ -208,17 +249,17 @@ class RegionCompiler:
         if self._templates is None:
             import ratite.native.compile  # LLVM
 
-            ratite.native.compile.target_machine(CODE_LEVEL)
+            ratite.native.compile.target_machine(QUICK)
             self._templates = replace(self._make_templates(), exact_budget=self._exact)
         return self._templates
 
     def _compile(
         self,
         entry: RawBlock,
-        key: str,
         find: BlockFinder,
         generation: int,
         is_warm: Callable[[int], bool],
+        level: int,
     ) -> None:
         began = time.perf_counter()
         region = grow(entry.address, self._reader, find, is_warm)
@@ -226,40 +267,40 @@ class RegionCompiler:
             self.stats.refused += 1
             return
         templates = self._prepare()
-        from ratite.native.compile import assembly_short, compile_short
+        # They import LLVM.
+        from ratite.native.compile import assembly, assembly_short, compile_short, compile_text
 
-        text = RegionText(region, templates, REGION).text()
-        head = f"region {region.entry.pc:#x}, {region.instructions} instructions"
+        text = (FullRegionText if level == FULL else RegionText)(region, templates, REGION).text()
+        head = f"region {region.entry.pc:#x}, {region.instructions} instructions, level {level}"
         shown = self.log.covers(region.entry.pc)
         if shown and self.log.enabled(LogCategory.LLVM):
             self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
         if shown and self.log.enabled(LogCategory.OUT_ASM):
-            self.log.write(
-                LogCategory.OUT_ASM, f"OUT: {head}\n{assembly_short(text, level=CODE_LEVEL)}"
-            )
-        code = compile_short(text, level=CODE_LEVEL)
+            listing = (assembly if level == FULL else assembly_short)(text, level=level)
+            self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{listing}")
+        code = (compile_text if level == FULL else compile_short)(text, level=level)
         self.stats.compiled += 1
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
             described = [[_describe(block) for block in region.blocks], region.entries]
+            key = self._key(entry, level)
             self._cache.put(key, json.dumps(described).encode() + b"\0" + code)
         members = [block.address for block in region.blocks]
-        self._install(members, region.entries, code, generation)
+        self._install(members, region.entries, code, generation, level)
 
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
-    def _key(self, entry: RawBlock) -> str:
-        place = f"{self._exact:d}/{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
-        return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
+    def _key(self, entry: RawBlock, level: int) -> str:
+        kind = f"{level}/{self._exact:d}"
+        place = f"{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
+        return key_of(("region", source_digest(), compiler_identity(), kind, place, entry.code))
 
-    def _from_cache(
-        self, key: str, entry: RawBlock, find: BlockFinder
-    ) -> tuple[list[int], list[int], bytes] | None:
-        """Members' addresses and code of a cached region, if every member is there as it was."""
-        payload = self._cache.get(key) if self._cache is not None else None
+    def _from_cache(self, entry: RawBlock, find: BlockFinder, generation: int, level: int) -> bool:
+        """Install a cached region, if there is one and every member is there as it was."""
+        payload = self._cache.get(self._key(entry, level)) if self._cache is not None else None
         if payload is None:
-            return None
+            return False
         text, _, code = payload.partition(b"\0")
         members, entries = json.loads(text)
         addresses = [entry.address]
@@ -267,12 +308,13 @@ class RegionCompiler:
             address = find(member[0], entry.mode)
             block = read_raw(address) if address else None
             if block is None or _describe(block) != member:
-                return None
+                return False
             addresses.append(block.address)
-        return addresses, entries, code
+        self._install(addresses, entries, code, generation, level)
+        return True
 
     def _install(
-        self, members: list[int], entries: list[int], code: bytes, generation: int
+        self, members: list[int], entries: list[int], code: bytes, generation: int, level: int
     ) -> None:
         with self._installing:
             if generation != self._generation:
@@ -283,12 +325,16 @@ class RegionCompiler:
                 self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
             memory = allocate(RegionInfo.SIZE + len(members) * RegionUse.SIZE)
             info = RegionInfo(memory.address).plain()
-            info.handler, info.count = loaded.address(REGION), len(members)
+            info.handler = loaded.address(REGION)
+            info.rank = level << 32 | len(members)
+            info.count = len(members)
             for index, address in enumerate(members):
                 use = RegionUse(memory.address + RegionInfo.SIZE + index * RegionUse.SIZE).plain()
                 use.block, use.is_entry = address, index in entries
             if self._guest.install(memory.address):
                 self._uses.append(memory)
+                if level == QUICK:
+                    self._quick[info.handler] = members[0]
                 self._installed = int(self._guest.shared.hot_head)
             else:
                 self.stats.void += 1

@@ -122,6 +122,7 @@ def step(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """Between blocks, with `pc` exact: answer a kick or an empty budget."""
     cpu.budget = budget
+    cpu.sample = record.pointer()
     bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
     if cpu.flush_request != 0:
         flush(cpu)

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ratite.accel.jit.compiler import COMPILE_HEAT, HOT, RegionCompiler
+from ratite.accel.jit.compiler import COMPILE_HEAT, HOT, QUICK, RegionCompiler
 from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.perfmap import perf_map
@@ -123,7 +123,7 @@ class JitMachine:
         return JitLog(
             log,
             self.shared,
-            lambda: [cpu.state for cpu in self.cpus],
+            lambda: self.states,
             lambda address: read_block(address, reader),
             module.disassemble,
             module.describe_trap,
@@ -147,6 +147,11 @@ class JitMachine:
         if self.compiler is not None and self.options.background:
             self.compiler.start()
         return cpu
+
+    @property
+    def states(self) -> list[CpuState]:
+        """The vCPUs' states."""
+        return [cpu.state for cpu in self.cpus]
 
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
         """Host address of the block of a pc, as a vCPU's TLB maps it; None if it has none."""
@@ -188,12 +193,12 @@ class JitMachine:
             yield address
             address += block_size(int(Block(address).count))
 
-    def compile_all(self, cpu: int = 0) -> int:
+    def compile_all(self, cpu: int = 0, level: int = QUICK) -> int:
         """Compile a region for every block there is, hot or not, with the vCPU's mappings: so that
         tests need not wait for heat. Returns how many were installed. No vCPU executes.
         """
         assert self.compiler is not None
-        return sum(self.compiler.compile_now(address, cpu) for address in self.blocks())
+        return sum(self.compiler.compile_now(address, cpu, level) for address in self.blocks())
 
     def flush_code(self) -> None:
         """Forget all translated code. No vCPU may be inside `run`."""

@@ -95,7 +95,7 @@ class RegionText:
         self.calls: set[str] = set()
         self.declarations: set[str] = set()
         self.allocas: list[str] = []
-        self.access_text = AccessText(self)
+        self.access_text: AccessText = AccessText(self)
         self.registers = Registers()
         self._accesses: list[Access] = []  # of the block that is being written
         self._fresh = 0
@@ -169,17 +169,15 @@ class RegionText:
         """The module."""
         for block in self.region.blocks:
             self._block(block)
-        body = [*self.lines, *self.cold_lines]
-        self.lines = []
         self._exits()
-        exits = self.lines
+        body = [*self.lines, *self.cold_lines]
         strict = " strictfp" if any("constrained" in text for text in self.declarations) else ""
         self.lines = [
             f'define preserve_nonecc void @"{self.name}"({PARAMETERS}) nounwind{strict} {{',
             "start:",
         ]
         self._prologue()
-        function = "\n".join([*_flat(self.lines), *_flat(body), *_flat(exits), "}"])
+        function = "\n".join([*_flat(self.lines), *_flat(body), "}"])
         callees = self._callees()
         return "\n".join([*sorted(self.declarations), *callees, function, METADATA])
 
@@ -278,7 +276,7 @@ class RegionText:
         stop, go_on = self.label("spent"), self.label("paid")
         self.line(f"  br i1 {short}, label %{stop}, label %{go_on}, !prof !1")
         with self.cold(stop):
-            self.leave(block.pc, "kicked")
+            self.go_out(block.pc, "kicked")
         self.line(f"{go_on}:")
 
     def edge(self, source: RegionBlock, pc: int) -> None:
@@ -299,6 +297,10 @@ class RegionText:
     def leave(self, pc: Item, how: str = "lookup") -> None:
         """Leave the region at an address."""
         self.settle()
+        self.go_out(pc, how)
+
+    def go_out(self, pc: Item, how: str) -> None:
+        """Do so where nothing is left to settle."""
         value = constant(pc, "i64") if isinstance(pc, int) else pc
         self.line(f"  store i64 {value}, ptr %var.exitpc")
         self.line(f"  br label %exit.{how}")
@@ -314,7 +316,7 @@ class RegionText:
         stop, go_on = self.label("stop"), self.label("on")
         self.line(f"  br i1 {either}, label %{stop}, label %{go_on}, !prof !1")
         with self.cold(stop):
-            self.leave(pc, "kicked")
+            self.go_out(pc, "kicked")
         self.line(f"{go_on}:")
 
     def _guard_page(self, target: RegionBlock) -> None:
@@ -335,7 +337,7 @@ class RegionText:
         good, moved = self.label("mapped"), self.label("moved")
         self.line(f"  br i1 {both}, label %{good}, label %{moved}, !prof !0")
         with self.cold(moved):
-            self.leave(target.pc)
+            self.go_out(target.pc, "lookup")
         self.line(f"{good}:")
 
     def dynamic_edge(self, source: RegionBlock, target: str) -> None:
