@@ -336,14 +336,18 @@ def publish(shared: Shared, block: Block) -> None:
 
 
 @native
-def find_translated(cpu: CpuState, pc: u64, mode: u32, fetch_index: u32) -> u64:
+def find_translated(cpu: CpuState, pc: u64, mode: u32, fetch_index: u32, near: Block) -> u64:
     """The block of a pc in a mode if there is one, on one page, without translating anything; 0
-    otherwise. Any thread: what the vCPU's TLB says of the page may be out of date.
+    otherwise. It is looked for on the page of the block `near`, or on one that the vCPU's TLB
+    knows. Any thread: what the TLB says of the page may be out of date.
     """
+    shared = Shared.at(cpu.machine)
+    if near.pc & PAGE_MASK == pc & PAGE_MASK:
+        here = near.ram_pc & PAGE_MASK | pc & OFFSET_MASK
+        return search_locked(shared, here, pc, mode, u64(NO_PAGE))
     if TlbEntry.at(entry_at(cpu, fetch_index, pc)).execute != pc & PAGE_MASK:
         return u64(0)
     ram = TlbSide.at(side_at(cpu, fetch_index, pc)).ram
     if ram == NO_PAGE:
         return u64(0)
-    shared = Shared.at(cpu.machine)
     return search_locked(shared, ram | pc & OFFSET_MASK, pc, mode, u64(NO_PAGE))

@@ -73,7 +73,7 @@ def compile_text(text: str, *, level: int = 2) -> bytes:
     return code
 
 
-_SHORT = (
+_REGION_PASSES = (
     "add_sroa_pass",
     "add_simplify_cfg_pass",
     "add_instruction_combine_pass",
@@ -81,50 +81,38 @@ _SHORT = (
 )
 
 
-def compile_short(text: str, *, level: int) -> bytes:
-    """Object code of a module by a few passes only: what a region gets, for which the time that
-    the whole pipeline takes is not repaid. `level` is that of code generation. Raises
-    `CompileError`.
+def compile_region(text: str, *, quick: bool) -> bytes:
+    """Object code of a region by a few passes: more of them cost more time than the code gets
+    faster. `quick` takes half as long, for code that is somewhat slower. Raises `CompileError`.
     """
-    module, machine = _prepared(text, level)
+    module, machine = _prepared(text, quick)
     code: bytes = machine.emit_object(module)
     return code
 
 
-def assembly_short(text: str, *, level: int) -> str:
-    """What `compile_short` makes, as assembly."""
-    module, machine = _prepared(text, level)
+def region_assembly(text: str, *, quick: bool) -> str:
+    """What `compile_region` makes, as assembly."""
+    module, machine = _prepared(text, quick)
     listing: str = machine.emit_assembly(module)
     return listing
 
 
-def _prepared(text: str, level: int) -> tuple[Any, Any]:
-    machine = target_machine(level)
+def _prepared(text: str, quick: bool) -> tuple[Any, Any]:
+    machine = target_machine(1 if quick else 2)
     module = parse(text)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
     passes = llvm.create_new_function_pass_manager()
-    for name in _SHORT:
+    for name in _REGION_PASSES:
         getattr(passes, name)()
     for function in module.functions:
         if not function.is_declaration:
             passes.run(function, builder)
-            # Not to be optimised further: the quick instruction selector, and no passes of code
-            # generation but those that must be; register allocation stays the good one. Less than
-            # half the time, for code that is hardly larger.
-            function.add_function_attribute("noinline")
-            function.add_function_attribute("optnone")
+            if quick:
+                # Not to be optimised further: the quick instruction selector, and no passes of code
+                # generation but those that must be; register allocation stays the good one.
+                function.add_function_attribute("noinline")
+                function.add_function_attribute("optnone")
     return module, machine
-
-
-def assembly(text: str, *, level: int = 2) -> str:
-    """Host assembly of a module, for people and for golden tests."""
-    machine = target_machine(level)
-    module = parse(text)
-    module.triple = llvm.get_process_triple()
-    module.data_layout = str(machine.target_data)
-    optimize(module, machine, level)
-    listing: str = machine.emit_assembly(module)
-    return listing

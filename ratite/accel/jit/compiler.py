@@ -38,8 +38,8 @@ IDLE_S = 0.004
 REGION = "region"
 ARENA = 128 << 20
 QUICK, FULL = 1, 2
-"""Levels of care for a region; also LLVM's optimisation levels of code generation."""
-SAMPLES = 6
+"""Levels of care for a region."""
+SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
 """Times that a region is found running before it is worth the full level."""
 HOT = 1024
 """Entries after which a block is reported, and looked for in the cache."""
@@ -73,7 +73,7 @@ class Guest(Protocol):
     def states(self) -> Sequence[CpuState]:
         """The vCPUs' states."""
 
-    def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
+    def find(self, cpu: int, pc: int, mode: int, fetch_index: int, near: int) -> int | None:
         """Host address of a translated block."""
 
     def install(self, region: int) -> bool:
@@ -106,6 +106,7 @@ class RegionCompiler:
         self._uses: list[Any] = []
         self._reported: dict[int, int] = {}  # how often; DONE: compiled or refused
         self._quick: dict[int, int] = {}  # handler of a region at the quick level -> entry block
+        self._sizes: dict[int, int] = {}  # blocks of those regions, by entry block
         self._samples: Counter[int] = Counter()  # by entry block
         self._stop = threading.Event()
         self._installing = threading.Lock()
@@ -137,6 +138,7 @@ class RegionCompiler:
             self._uses.clear()
             self._reported.clear()
             self._quick.clear()
+            self._sizes.clear()
             self._samples.clear()
             self._seen = int(self._guest.shared.hot_head)
             self._generation += 1
@@ -146,13 +148,13 @@ class RegionCompiler:
         before = self.stats.compiled - self.stats.void
         entry = read_raw(address)
         if entry is not None:
-            find = self._finder(cpu, entry.fetch_index)
+            find = self._finder(cpu, entry)
             self._compile(entry, find, self._generation, lambda block: True, level)
         return self.stats.compiled - self.stats.void > before
 
-    def _finder(self, cpu: int, fetch_index: int) -> BlockFinder:
+    def _finder(self, cpu: int, entry: RawBlock) -> BlockFinder:
         def find(pc: int, mode: int) -> int | None:
-            return self._guest.find(cpu, pc, mode, fetch_index)
+            return self._guest.find(cpu, pc, mode, entry.fetch_index, entry.address)
 
         return find
 
@@ -198,7 +200,7 @@ class RegionCompiler:
         entry = read_raw(address) if reports != DONE else None
         if entry is None:
             return
-        find = self._finder(cpu, entry.fetch_index)
+        find = self._finder(cpu, entry)
         first = reports == 0
         if first and any(
             self._from_cache(entry, find, generation, level) for level in (FULL, QUICK)
@@ -223,7 +225,8 @@ class RegionCompiler:
                 entry = self._quick.get(int(Block(address).handler))
                 if entry is not None:
                     self._samples[entry] += 1
-                    if self._samples[entry] == SAMPLES:
+                    worth = SAMPLES + int(self._sizes[entry] * SAMPLES_PER_BLOCK)
+                    if self._samples[entry] == worth:
                         self._improve(entry, cpu)
             if not plain.halted:
                 ctypes.c_uint8.from_address(
@@ -234,7 +237,7 @@ class RegionCompiler:
         """Compile a region again, at the full level."""
         entry = read_raw(address)
         if entry is not None:
-            find = self._finder(cpu, entry.fetch_index)
+            find = self._finder(cpu, entry)
             self._compile(entry, find, self._generation, self._is_warm, FULL)
 
     def _is_warm(self, address: int) -> bool:
@@ -249,7 +252,7 @@ class RegionCompiler:
         if self._templates is None:
             import ratite.native.compile  # LLVM
 
-            ratite.native.compile.target_machine(QUICK)
+            ratite.native.compile.host_cpu()
             self._templates = replace(self._make_templates(), exact_budget=self._exact)
         return self._templates
 
@@ -267,8 +270,7 @@ class RegionCompiler:
             self.stats.refused += 1
             return
         templates = self._prepare()
-        # They import LLVM.
-        from ratite.native.compile import assembly, assembly_short, compile_short, compile_text
+        from ratite.native.compile import compile_region, region_assembly
 
         text = (FullRegionText if level == FULL else RegionText)(region, templates, REGION).text()
         head = f"region {region.entry.pc:#x}, {region.instructions} instructions, level {level}"
@@ -276,9 +278,9 @@ class RegionCompiler:
         if shown and self.log.enabled(LogCategory.LLVM):
             self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
         if shown and self.log.enabled(LogCategory.OUT_ASM):
-            listing = (assembly if level == FULL else assembly_short)(text, level=level)
+            listing = region_assembly(text, quick=level == QUICK)
             self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{listing}")
-        code = (compile_text if level == FULL else compile_short)(text, level=level)
+        code = compile_region(text, quick=level == QUICK)
         self.stats.compiled += 1
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
@@ -335,6 +337,7 @@ class RegionCompiler:
                 self._uses.append(memory)
                 if level == QUICK:
                     self._quick[info.handler] = members[0]
+                    self._sizes[members[0]] = len(members)
                 self._installed = int(self._guest.shared.hot_head)
             else:
                 self.stats.void += 1

@@ -34,7 +34,12 @@ DEFAULT_BUFFER = 128 * MiB
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Find = ctypes.CFUNCTYPE(
-    ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_uint32
+    ctypes.c_uint64,
+    ctypes.c_void_p,
+    ctypes.c_uint64,
+    ctypes.c_uint32,
+    ctypes.c_uint32,
+    ctypes.c_uint64,
 )
 _Install = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64)
 _RetireAt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
@@ -153,9 +158,11 @@ class JitMachine:
         """The vCPUs' states."""
         return [cpu.state for cpu in self.cpus]
 
-    def find(self, cpu: int, pc: int, mode: int, fetch_index: int) -> int | None:
-        """Host address of the block of a pc, as a vCPU's TLB maps it; None if it has none."""
-        found: int = self._find(self.cpus[cpu].state.address, pc, mode, fetch_index)
+    def find(self, cpu: int, pc: int, mode: int, fetch_index: int, near: int) -> int | None:
+        """Host address of the block of a pc on the page of the block `near`, or as a vCPU's TLB
+        maps it; None if it has none.
+        """
+        found: int = self._find(self.cpus[cpu].state.address, pc, mode, fetch_index, near)
         return found or None
 
     def install(self, region: int) -> bool:

@@ -2,8 +2,8 @@
 
 Registers are saved only where the region is left. An access remembers the page that it went to
 last, and compares with that before it looks into the TLB; what the TLB does not answer leaves the
-region to tier 0, so that no call in a loop keeps LLVM from moving what does not change out of it.
-LLVM's usual pipeline and code generation follow.
+region to tier 0, so that no call in a loop has LLVM keep values in memory. LLVM's code generation
+does all it can.
 """
 
 from __future__ import annotations
