@@ -97,8 +97,13 @@ def region_assembly(text: str, *, quick: bool) -> str:
     return listing
 
 
+@functools.cache
+def _region_machine(quick: bool) -> Any:
+    return target_machine(1 if quick else 2)
+
+
 def _prepared(text: str, quick: bool) -> tuple[Any, Any]:
-    machine = target_machine(1 if quick else 2)
+    machine = _region_machine(quick)
     module = parse(text)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)

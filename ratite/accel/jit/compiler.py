@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ratite.accel.jit.full import FullRegionText
+from ratite.accel.jit.heat import Heat
 from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
     BlockFinder,
@@ -26,7 +27,7 @@ from ratite.accel.jit.region import (
 )
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
-from ratite.cpu.machine import HOT_RING, Block, RegionInfo, RegionUse, Shared
+from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import KICK_INTERRUPT, CpuState
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import allocate, be_nice
@@ -37,6 +38,10 @@ IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
 REGION = "region"
 ARENA = 128 << 20
+QUICK, FULL = 1, 2
+"""Levels of care for a region."""
+SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
+"""Times that a region is found running before it is worth the full level."""
 QUICK, FULL = 1, 2
 """Levels of care for a region."""
 SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
@@ -100,11 +105,10 @@ class RegionCompiler:
         self._templates: Templates | None = None
         self._cache = cache
         self._exact = exact_budget
-        self._seen = 0  # reports taken
-        self._installed = 0  # reports there were when the last region went in
+        self._index: set[str] | None = None
+        self._heat = Heat(guest.shared)
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._reported: dict[int, int] = {}  # how often; DONE: compiled or refused
         self._quick: dict[int, int] = {}  # handler of a region at the quick level -> entry block
         self._sizes: dict[int, int] = {}  # blocks of those regions, by entry block
         self._samples: Counter[int] = Counter()  # by entry block
@@ -136,11 +140,10 @@ class RegionCompiler:
         with self._installing:
             self._arena.reset()
             self._uses.clear()
-            self._reported.clear()
+            self._heat.forget()
             self._quick.clear()
             self._sizes.clear()
             self._samples.clear()
-            self._seen = int(self._guest.shared.hot_head)
             self._generation += 1
 
     def compile_now(self, address: int, cpu: int, level: int) -> bool:
@@ -163,11 +166,8 @@ class RegionCompiler:
     def _loop(self) -> None:
         be_nice()
         while not self._stop.is_set():
-            hot = self._take()
             try:
-                if hot is not None:
-                    self._consider(*hot)
-                else:
+                if not self._serve():
                     if not self._exact:
                         self._sample()
                     self._stop.wait(IDLE_S)
@@ -175,43 +175,30 @@ class RegionCompiler:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 self.stats.refused += 1
 
-    def _take(self) -> tuple[int, int] | None:
-        """The next reported block and the vCPU that reported it."""
-        shared = self._guest.shared
-        head = int(shared.hot_head)
-        if self._seen == head:
-            return None
-        behind = (head - self._seen) & 0xFFFF_FFFF
-        if behind > HOT_RING:
-            self._seen = (head - HOT_RING) & 0xFFFF_FFFF
-        place = self._seen % HOT_RING
-        self._seen = (self._seen + 1) & 0xFFFF_FFFF
-        return int(shared.hot_ring[place]), int(shared.hot_cpu[place])
-
-    def _consider(self, address: int, cpu: int) -> None:
-        """Give a reported block a region: from the cache at once, else compiled when hotter."""
+    def _serve(self) -> bool:
+        """Give hot blocks regions: all that the cache has, one that must be compiled. False if
+        there was nothing to do.
+        """
         generation = self._generation
-        reports = self._reported.get(address, 0)
-        patience = 1
-        if int(Block(address).uses):
-            patience = MEMBER_PATIENCE
-            if (self._installed - self._seen) & 0x8000_0000 == 0:
-                return  # reported before the last region went in, which may have it
-        entry = read_raw(address) if reports != DONE else None
-        if entry is None:
-            return
-        find = self._finder(cpu, entry)
-        first = reports == 0
-        if first and any(
-            self._from_cache(entry, find, generation, level) for level in (FULL, QUICK)
-        ):
-            self.stats.cached += 1
-        elif reports < patience:
-            self._reported[address] = reports + 1
-            self._prepare()  # it will be needed soon
-        else:
-            self._reported[address] = DONE
-            self._compile(entry, find, generation, self._is_warm, QUICK)
+        self._heat.gather()
+        for address, cpu in self._heat.fresh():
+            entry = read_raw(address)
+            if entry is None:
+                self._heat.finish(address)
+            elif self._from_cache(entry, self._finder(cpu, entry), generation):
+                self.stats.cached += 1
+            else:
+                self._prepare()  # it will be needed soon
+        hottest = self._heat.hottest()
+        if hottest is None:
+            return False
+        address, cpu = hottest
+        self._heat.finish(address)
+        entry = read_raw(address)
+        if entry is not None:
+            find = self._finder(cpu, entry)
+            self._compile(entry, find, generation, self._heat.is_warm, QUICK)
+        return True
 
     def _sample(self) -> None:
         """See which regions run, by having them look for interrupts, and compile those with care
@@ -238,14 +225,7 @@ class RegionCompiler:
         entry = read_raw(address)
         if entry is not None:
             find = self._finder(cpu, entry)
-            self._compile(entry, find, self._generation, self._is_warm, FULL)
-
-    def _is_warm(self, address: int) -> bool:
-        """Whether a block was entered often enough to be compiled with a hot one."""
-        block = Block(address)
-        heat = int(block.heat)  # what is left of HOT, or, once it was reported, of COMPILE_HEAT
-        # Blocks in a region are no longer entered one by one.
-        return address in self._reported or int(block.uses) != 0 or heat <= HOT - WARM
+            self._compile(entry, find, self._generation, self._heat.is_warm, FULL)
 
     def _prepare(self) -> Templates:
         """Load what compiling takes. A guest that the cache serves entirely never needs it."""
@@ -285,26 +265,37 @@ class RegionCompiler:
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
-            described = [[_describe(block) for block in region.blocks], region.entries]
-            key = self._key(entry, level)
+            described = [level, [_describe(block) for block in region.blocks], region.entries]
+            key = self._key(entry)
+            self._cached().add(key)
             self._cache.put(key, json.dumps(described).encode() + b"\0" + code)
         members = [block.address for block in region.blocks]
         self._install(members, region.entries, code, generation, level)
 
     # -- cache: an entry is found by its entry block, and says which others it was compiled with
 
-    def _key(self, entry: RawBlock, level: int) -> str:
-        kind = f"{level}/{self._exact:d}"
-        place = f"{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
-        return key_of(("region", source_digest(), compiler_identity(), kind, place, entry.code))
+    def _cached(self) -> set[str]:
+        """Keys of what the cache had when it was first asked for, and of what was added."""
+        if self._index is None:
+            self._index = (
+                {item.path.stem for item in self._cache.entries()} if self._cache else set()
+            )
+        return self._index
 
-    def _from_cache(self, entry: RawBlock, find: BlockFinder, generation: int, level: int) -> bool:
+    def _key(self, entry: RawBlock) -> str:
+        place = f"{self._exact:d}/{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
+        return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
+
+    def _from_cache(self, entry: RawBlock, find: BlockFinder, generation: int) -> bool:
         """Install a cached region, if there is one and every member is there as it was."""
-        payload = self._cache.get(self._key(entry, level)) if self._cache is not None else None
+        if self._cache is None:
+            return False
+        key = self._key(entry)
+        payload = self._cache.get(key) if key in self._cached() else None
         if payload is None:
             return False
         text, _, code = payload.partition(b"\0")
-        members, entries = json.loads(text)
+        level, members, entries = json.loads(text)
         addresses = [entry.address]
         for member in members[1:]:
             address = find(member[0], entry.mode)
@@ -338,7 +329,7 @@ class RegionCompiler:
                 if level == QUICK:
                     self._quick[info.handler] = members[0]
                     self._sizes[members[0]] = len(members)
-                self._installed = int(self._guest.shared.hot_head)
+                self._heat.serve(members)
             else:
                 self.stats.void += 1
 

@@ -7,7 +7,8 @@ import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ratite.accel.jit.compiler import COMPILE_HEAT, HOT, QUICK, RegionCompiler
+from ratite.accel.jit.compiler import QUICK, RegionCompiler
+from ratite.accel.jit.heat import COMPILE_HEAT, HOT
 from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.perfmap import perf_map

@@ -128,14 +128,11 @@ class RawBlock:
 
 def read_raw(address: int) -> RawBlock | None:
     """A block's place and bytes. None if it was retired, lies on two pages, or is empty."""
-    header = Block(address)
-    mode, size = int(header.mode), int(header.size)
-    if mode == RETIRED_MODE or int(header.second_ram) != NO_PAGE or not size:
+    header = Block(address).plain()
+    if header.mode == RETIRED_MODE or header.second_ram != NO_PAGE or not header.size:
         return None
-    code = ctypes.string_at(int(header.code), size)
-    return RawBlock(
-        address, int(header.pc), int(header.ram_pc), mode, int(header.fetch_index), code
-    )
+    code = ctypes.string_at(header.code, header.size)
+    return RawBlock(address, header.pc, header.ram_pc, header.mode, header.fetch_index, code)
 
 
 def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
