@@ -9,7 +9,7 @@ from ratite.cpu.machine import HOT_RING, Block, Shared
 
 HOT = 128
 """Entries after which a block is reported for the first time, and looked for in the cache."""
-COMPILE_HEAT = 8192
+COMPILE_HEAT = 2048
 """Entries after which it is reported again, each time."""
 REPORTS, MEMBER_REPORTS = 2, 5
 """Reports after which a block is compiled; the second if another's region has it already, so that
