@@ -85,25 +85,27 @@ def _jit_options(given: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in given.items():
         text = str(value)
-        if name == "tb-size" and text.isdigit():
-            found["buffer_size"] = int(text) << 20
+        if name in _SIZES and text.isdigit():
+            found[_SIZES[name]] = int(text) << 20
         elif name == "tier" and text in ("0", "1"):
             found["tier"] = int(text)
-        elif name == "cache" and text in ("on", "off", "True", "False"):
-            found["cache"] = text in ("on", "True")
-        elif name == "one-insn-per-tb" and text in ("on", "off", "True", "False"):
-            found["one_instruction"] = text in ("on", "True")
+        elif name in _SWITCHES and text in ("on", "off", "True", "False"):
+            found[_SWITCHES[name]] = text in ("on", "True")
         elif name == "thread" and text in ("multi", "single"):
             continue  # every vCPU has a thread of its own, unless -icount says otherwise
-        elif name in ("tb-size", "tier", "cache", "one-insn-per-tb", "thread"):
+        elif name in _JIT_HELP:
             raise ConfigError(f"-accel tcg: {name}={text}: {_JIT_HELP[name]}")
         else:
             raise ConfigError(f"-accel tcg: Property '{name}' not found")
     return found
 
 
+_SIZES = {"tb-size": "buffer_size", "cache-size": "cache_size"}
+_SWITCHES = {"cache": "cache", "one-insn-per-tb": "one_instruction", "verify": "verify"}
 _JIT_HELP = {
     "tb-size": "the size of the buffer of translated code, in MiB",
+    "cache-size": "what compiled code may take on disk, in MiB",
+    "verify": "on or off",
     "tier": "0 for the threaded interpreter only, 1 to compile hot code as well",
     "cache": "on or off",
     "one-insn-per-tb": "on or off",

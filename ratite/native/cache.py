@@ -109,6 +109,13 @@ class ObjectCache:
         except OSError:
             return False
 
+    def keys(self) -> set[str]:
+        """Keys of what there is. Other processes may change it meanwhile."""
+        try:
+            return {name[:-2] for name in os.listdir(self.directory) if name.endswith(".o")}
+        except OSError:
+            return set()
+
     def entries(self) -> list[CacheEntry]:
         """What there is, the least recently used first. Other processes may change it meanwhile."""
         found = []

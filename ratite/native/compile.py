@@ -39,15 +39,23 @@ def target_machine(level: int) -> Any:
     )
 
 
-def parse(text: str) -> Any:
-    """Parse and verify LLVM text."""
+def parse(text: str, *, checked: bool = True) -> Any:
+    """Parse LLVM text, and verify it unless told otherwise. Raises `CompileError`."""
     _initialized()
     try:
         module = llvm.parse_assembly(text)
+    except RuntimeError as error:
+        raise CompileError(str(error)) from None
+    if checked:
+        _verify(module)
+    return module
+
+
+def _verify(module: Any) -> None:
+    try:
         module.verify()
     except RuntimeError as error:
         raise CompileError(str(error)) from None
-    return module
 
 
 def optimize(module: Any, machine: Any, level: int) -> None:
@@ -81,18 +89,21 @@ _REGION_PASSES = (
 )
 
 
-def compile_region(text: str, *, quick: bool) -> bytes:
+def compile_region(text: str, *, quick: bool, checked: bool = False) -> bytes:
     """Object code of a region by a few passes: more of them cost more time than the code gets
-    faster. `quick` takes half as long, for code that is somewhat slower. Raises `CompileError`.
+    faster. `quick` takes half as long, for code that is somewhat slower; `checked` has the module
+    verified before and after the passes. Raises `CompileError`.
     """
-    module, machine = _prepared(text, quick)
+    module, machine = _prepared(text, quick, checked)
+    if checked:
+        _verify(module)
     code: bytes = machine.emit_object(module)
     return code
 
 
 def region_assembly(text: str, *, quick: bool) -> str:
     """What `compile_region` makes, as assembly."""
-    module, machine = _prepared(text, quick)
+    module, machine = _prepared(text, quick, checked=False)
     listing: str = machine.emit_assembly(module)
     return listing
 
@@ -102,13 +113,21 @@ def _region_machine(quick: bool) -> Any:
     return target_machine(1 if quick else 2)
 
 
-def _prepared(text: str, quick: bool) -> tuple[Any, Any]:
+def _prepared(text: str, quick: bool, checked: bool) -> tuple[Any, Any]:
     machine = _region_machine(quick)
-    module = parse(text)
+    module = parse(text, checked=checked)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
+    if not quick and "strictfp" in text:
+        # Checks of the rounding mode and flags move out of loops.
+        optimize(module, machine, 2)
+        return module, machine
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
+    inline = llvm.create_new_module_pass_manager()
+    inline.add_always_inliner_pass()
+    inline.add_global_dead_code_eliminate_pass()
+    inline.run(module, builder)
     passes = llvm.create_new_function_pass_manager()
     for name in _REGION_PASSES:
         getattr(passes, name)()

@@ -80,14 +80,14 @@ class Lowering:
         self.uses: set[str] = set()
         self._fresh = 0
 
-    def text(self, linkage: str | None = None) -> str:
+    def text(self, linkage: str | None = None, attributes: str = "") -> str:
         """The whole `define`; `linkage` replaces what `exported` says."""
         function = self.function
         strict = any(op.name in _FPU_OPS for op in function.values())
         head = (
             self.policy.signature(function) if self.policy else native_signature(function, linkage)
         )
-        self.line(f"define {head} nounwind{' strictfp' if strict else ''} {{")
+        self.line(f"define {head} nounwind{attributes}{' strictfp' if strict else ''} {{")
         self.line("start:")
         for number, type_ in function.variables.items():
             self.line(f"  %var{number} = alloca {type_}")

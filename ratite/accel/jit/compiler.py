@@ -62,6 +62,7 @@ class RegionStats:
     """What `info jit` shows."""
 
     compiled: int = 0
+    full: int = 0  # of those compiled: at the full level
     cached: int = 0
     refused: int = 0
     void: int = 0
@@ -84,6 +85,9 @@ class Guest(Protocol):
     def install(self, region: int) -> bool:
         """Enter the region of a `RegionInfo`."""
 
+    def ask_for_flush(self) -> None:
+        """Have all translated code forgotten soon."""
+
 
 class RegionCompiler:
     """One thread that compiles for one machine."""
@@ -97,7 +101,9 @@ class RegionCompiler:
         cache: ObjectCache | None,
         *,
         exact_budget: bool,
+        verify: bool,
     ) -> None:
+        self._verify = verify
         self._guest = guest
         self._reader = reader
         self._make_templates = templates
@@ -113,8 +119,11 @@ class RegionCompiler:
         self._sizes: dict[int, int] = {}  # blocks of those regions, by entry block
         self._samples: Counter[int] = Counter()  # by entry block
         self._stop = threading.Event()
-        self._installing = threading.Lock()
+        self._blocks = threading.RLock()
+        """Held while blocks are read or entered: they are not forgotten meanwhile."""
         self._generation = 0  # of blocks: grows when all are forgotten
+        self._full = -1  # the generation that has no room for more regions
+        self._served = 0  # the generation that the tables here speak of
         self.failures: list[str] = []
         self.log = QUIET
         self.perf_map: PerfMap | None = None
@@ -137,22 +146,15 @@ class RegionCompiler:
 
     def forget(self) -> None:
         """All blocks are gone, and no vCPU executes: free the regions' code."""
-        with self._installing:
+        with self._blocks:
             self._arena.reset()
             self._uses.clear()
-            self._heat.forget()
-            self._quick.clear()
-            self._sizes.clear()
-            self._samples.clear()
             self._generation += 1
 
     def compile_now(self, address: int, cpu: int, level: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void
-        entry = read_raw(address)
-        if entry is not None:
-            find = self._finder(cpu, entry)
-            self._compile(entry, find, self._generation, lambda block: True, level)
+        self._compile(address, cpu, self._generation, lambda block: True, level)
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, entry: RawBlock) -> BlockFinder:
@@ -179,26 +181,31 @@ class RegionCompiler:
         """Give hot blocks regions: all that the cache has, one that must be compiled. False if
         there was nothing to do.
         """
-        generation = self._generation
+        with self._blocks:
+            if self._served != self._generation:
+                self._served = self._generation
+                self._heat.forget()
+                for table in (self._quick, self._sizes, self._samples):
+                    table.clear()
         self._heat.gather()
         for address, cpu in self._heat.fresh():
-            entry = read_raw(address)
-            if entry is None:
-                self._heat.finish(address)
-            elif self._from_cache(entry, self._finder(cpu, entry), generation):
-                self.stats.cached += 1
-            else:
-                self._prepare()  # it will be needed soon
+            self._try_cache(address, cpu)
         hottest = self._heat.hottest()
         if hottest is None:
             return False
-        address, cpu = hottest
-        self._heat.finish(address)
-        entry = read_raw(address)
-        if entry is not None:
-            find = self._finder(cpu, entry)
-            self._compile(entry, find, generation, self._heat.is_warm, QUICK)
+        self._heat.finish(hottest[0])
+        self._compile(*hottest, self._served, self._heat.is_warm, QUICK)
         return True
+
+    def _try_cache(self, address: int, cpu: int) -> None:
+        with self._blocks:
+            entry = read_raw(address) if self._served == self._generation else None
+            if entry is None:
+                self._heat.finish(address)
+            elif self._from_cache(entry, self._finder(cpu, entry)):
+                self.stats.cached += 1
+            else:
+                self._prepare()  # it will be needed soon
 
     def _sample(self) -> None:
         """See which regions run, by having them look for interrupts, and compile those with care
@@ -214,18 +221,11 @@ class RegionCompiler:
                     self._samples[entry] += 1
                     worth = SAMPLES + int(self._sizes[entry] * SAMPLES_PER_BLOCK)
                     if self._samples[entry] == worth:
-                        self._improve(entry, cpu)
+                        self._compile(entry, cpu, self._served, self._heat.is_warm, FULL)
             if not plain.halted:
                 ctypes.c_uint8.from_address(
                     state.address + CpuState.kick.offset
                 ).value = KICK_INTERRUPT
-
-    def _improve(self, address: int, cpu: int) -> None:
-        """Compile a region again, at the full level."""
-        entry = read_raw(address)
-        if entry is not None:
-            find = self._finder(cpu, entry)
-            self._compile(entry, find, self._generation, self._heat.is_warm, FULL)
 
     def _prepare(self) -> Templates:
         """Load what compiling takes. A guest that the cache serves entirely never needs it."""
@@ -238,14 +238,21 @@ class RegionCompiler:
 
     def _compile(
         self,
-        entry: RawBlock,
-        find: BlockFinder,
+        address: int,
+        cpu: int,
         generation: int,
         is_warm: Callable[[int], bool],
         level: int,
     ) -> None:
+        """Compile and install the region of a block."""
+        if generation == self._full:
+            return
         began = time.perf_counter()
-        region = grow(entry.address, self._reader, find, is_warm)
+        with self._blocks:
+            entry = read_raw(address) if generation == self._generation else None
+            if entry is None:
+                return
+            region = grow(address, self._reader, self._finder(cpu, entry), is_warm)
         if region is None:
             self.stats.refused += 1
             return
@@ -260,8 +267,9 @@ class RegionCompiler:
         if shown and self.log.enabled(LogCategory.OUT_ASM):
             listing = region_assembly(text, quick=level == QUICK)
             self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{listing}")
-        code = compile_region(text, quick=level == QUICK)
+        code = compile_region(text, quick=level == QUICK, checked=self._verify)
         self.stats.compiled += 1
+        self.stats.full += level == FULL
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
@@ -277,16 +285,14 @@ class RegionCompiler:
     def _cached(self) -> set[str]:
         """Keys of what the cache had when it was first asked for, and of what was added."""
         if self._index is None:
-            self._index = (
-                {item.path.stem for item in self._cache.entries()} if self._cache else set()
-            )
+            self._index = self._cache.keys() if self._cache else set()
         return self._index
 
     def _key(self, entry: RawBlock) -> str:
         place = f"{self._exact:d}/{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
         return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
 
-    def _from_cache(self, entry: RawBlock, find: BlockFinder, generation: int) -> bool:
+    def _from_cache(self, entry: RawBlock, find: BlockFinder) -> bool:
         """Install a cached region, if there is one and every member is there as it was."""
         if self._cache is None:
             return False
@@ -303,17 +309,23 @@ class RegionCompiler:
             if block is None or _describe(block) != member:
                 return False
             addresses.append(block.address)
-        self._install(addresses, entries, code, generation, level)
+        self._install(addresses, entries, code, self._generation, level)
         return True
 
     def _install(
         self, members: list[int], entries: list[int], code: bytes, generation: int, level: int
     ) -> None:
-        with self._installing:
+        with self._blocks:
             if generation != self._generation:
                 self.stats.void += 1
                 return
-            loaded = LoadedObject(code, self._arena, self._helpers)
+            try:
+                loaded = LoadedObject(code, self._arena, self._helpers)
+            except MemoryError:
+                self.stats.void += 1
+                self._full = generation
+                self._guest.ask_for_flush()
+                return
             if self.perf_map is not None:
                 self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
             memory = allocate(RegionInfo.SIZE + len(members) * RegionUse.SIZE)

@@ -24,7 +24,7 @@ from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.memory.ram import DirtyClient
 from ratite.native import i64, u32, u64
-from ratite.native.cache import ObjectCache
+from ratite.native.cache import LIMIT_BYTES, ObjectCache
 from ratite.native.host import allocate
 
 RAM_PAGES = 1 << (42 - PAGE_SHIFT)
@@ -54,6 +54,8 @@ class JitOptions:
     buffer_size: int = 0  # bytes for translation blocks; 0: the default
     tier: int = 1  # 0: no regions
     cache: bool = True  # keep compiled regions on disk
+    cache_size: int = 0  # bytes that they may take there; 0: the default
+    verify: bool = False  # check every region's code at each step of its making
     exact_budget: bool = False  # never execute more instructions than the budget says
     one_instruction: bool = False  # one guest instruction per block
     background: bool = True  # compile what gets hot; else only what `compile_all` is asked for
@@ -105,8 +107,9 @@ class JitMachine:
                 module.reader(self),
                 lambda: load_templates(target),
                 loaded.helpers,
-                ObjectCache() if options.cache else None,
+                ObjectCache(limit=options.cache_size or LIMIT_BYTES) if options.cache else None,
                 exact_budget=options.exact_budget,
+                verify=options.verify,
             )
         if log.perf_map:
             perf_map().add(loaded.object)
@@ -170,6 +173,10 @@ class JitMachine:
         """Enter a region; see `install_region`."""
         return bool(self._install(self.shared.address, region))
 
+    def ask_for_flush(self) -> None:
+        """Have the next new block find the buffer full, so that everything is forgotten."""
+        self.shared.end = self.shared.next
+
     def close(self) -> None:
         """End the compiler and free its code. No vCPU executes any more."""
         if self.compiler is not None:
@@ -212,6 +219,7 @@ class JitMachine:
         """Forget all translated code. No vCPU may be inside `run`."""
         shared = self.shared
         shared.next = shared.buffer
+        shared.end = u64(self._buffer.address + self._buffer.size)
         shared.blocks = u64(0)
         shared.flushes += 1
         ctypes.memset(self._hash.address, 0, self._hash.size)

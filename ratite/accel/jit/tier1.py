@@ -187,7 +187,7 @@ class RegionText:
         texts = []
         for name in sorted(self.calls):
             lowering = Lowering(templates.functions[name], None, templates.parameter_types)
-            texts.append(lowering.text(linkage="internal "))
+            texts.append(lowering.text(linkage="internal ", attributes=" alwaysinline"))
             self.declarations |= lowering.uses
         return texts
 

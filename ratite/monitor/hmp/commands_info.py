@@ -143,6 +143,22 @@ def jit(shell: Shell) -> str:
         f"TLB full flushes    {sum(int(v.state.tlb_flushes) for v in shell.vm.machine.vcpus)}",
         f"TLB fills           {sum(int(v.state.tlb_fills) for v in shell.vm.machine.vcpus)}",
     ]
+    compiler = getattr(shell.vm.machine.engine, "compiler", None)
+    if compiler is not None:
+        stats = compiler.stats
+        lines += [
+            f"Regions compiled    {stats.compiled}",
+            f"  at the full level {stats.full}",
+            f"Regions from cache  {stats.cached}",
+            f"Regions refused     {stats.refused}",
+            f"Regions void        {stats.void + int(shared.voided)}",
+            f"Region instructions {stats.instructions}",
+            f"Region compile time {stats.seconds:.3f} s",
+        ]
+    retired = sum(int(v.state.retired()) for v in shell.vm.machine.vcpus)
+    seconds = shell.vm.machine.clock.now_ns() / 1e9
+    rate = retired / seconds / 1e6 if seconds else 0.0
+    lines.append(f"Guest instructions  {retired} ({rate:.0f} million a second)")
     return "\n".join([*lines, ""])
 
 
