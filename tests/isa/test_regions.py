@@ -1,0 +1,253 @@
+"""Compiled regions: what background compilation does, and that nobody can tell."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ratite.accel.jit import compiler
+from ratite.accel.jit.compiler import RegionStats
+from ratite.accel.jit.engine import JitMachine, JitOptions
+from ratite.core.log import Log
+from ratite.cpu.exits import Exit
+from ratite.isa.riscv import Hart
+from ratite.memory import AddressSpace, RamList
+from ratite.native import u64
+from tests.isa.assembler import assemble, program
+from tests.isa.guest import run_program
+from tests.isa.harness import CODE, DEVICE, HANDLER, RAM_SIZE, ROM, Cpu, Executor
+
+PATIENCE_S = 60
+COUNT = "addi x1, x1, 2\naddi x2, x2, 1\njal x0, -8"
+"""x1 is twice x2, whenever one looks between rounds."""
+
+
+class Jit(Executor):
+    """A hart on the JIT as machines use it, with a thread that compiles."""
+
+    machine: JitMachine
+
+    def __init__(self, log: Log | None = None, **options: object) -> None:
+        chosen = JitOptions(tier=1, buffer_size=32 << 20, **options)  # type: ignore[arg-type]
+
+        def attach(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
+            return JitMachine("riscv", ram, space, chosen, log or Log()).attach(hart)
+
+        super().__init__("jit", attach)
+        self.reset()
+
+    @property
+    def stats(self) -> RegionStats:
+        """The compiler's."""
+        assert self.machine.compiler is not None
+        return self.machine.compiler.stats
+
+    def run_until(self, reached: Callable[[], bool]) -> None:
+        """Run the guest until something is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            assert time.monotonic() < deadline
+            self.run(2_000_000)
+        assert self.machine.compiler is not None
+        assert self.machine.compiler.failures == []
+
+
+@pytest.fixture
+def jit() -> Iterator[Jit]:
+    made = Jit(cache=False)
+    yield made
+    made.machine.close()
+
+
+def test_a_hot_loop_is_compiled_and_then_with_more_care(jit: Jit) -> None:
+    jit.load(CODE, program(COUNT))
+    jit.run_until(lambda: jit.stats.full > 0)
+    jit.run(3_000_000)
+    assert jit.hart.x[1] == 2 * jit.hart.x[2] != 0
+
+
+def test_a_kick_ends_a_hot_loop(jit: Jit) -> None:
+    jit.load(CODE, program(COUNT))
+    jit.run_until(lambda: jit.stats.full > 0)
+    jit.cpu.set_budget(1 << 60)
+    ended: list[int] = []
+    vcpu = threading.Thread(target=lambda: ended.append(jit.cpu.run()))
+    vcpu.start()
+    time.sleep(0.05)
+    jit.cpu.kick(leave=True)
+    vcpu.join(PATIENCE_S)
+    assert ended == [Exit.INTERRUPTED]
+    assert jit.hart.pc == CODE
+    assert jit.hart.x[1] == 2 * jit.hart.x[2]
+
+
+@pytest.mark.parametrize("level", ["compiled", "full"])
+def test_code_written_from_outside_is_executed_at_once(jit: Jit, level: str) -> None:
+    jit.load(CODE, program(COUNT))
+    jit.run_until(lambda: int(getattr(jit.stats, level)) > 0)
+    jit.load(CODE, assemble("addi x1, x1, 0"))
+    before = int(jit.hart.x[1])
+    jit.run(3 * 1000)
+    assert jit.hart.x[1] == before
+
+
+def test_a_store_of_the_loop_into_itself(jit: Jit) -> None:
+    """Every thousandth round changes what a round adds."""
+    text = """
+        addi  x3, x3, 1
+        add   x1, x1, x5
+        addi  x4, x4, -1
+        bne   x4, x0, -12
+        addi  x4, x0, 1000
+        lw    x6, 4(x7)
+        xor   x6, x6, x8
+        sw    x6, 4(x7)
+        jal   x0, -32
+    """
+    jit.hart.x[4], jit.hart.x[5], jit.hart.x[7] = u64(1000), u64(3), u64(CODE)
+    add, subtract = (
+        int.from_bytes(assemble(f"{op} x1, x1, x5"), "little") for op in ("add", "sub")
+    )
+    jit.hart.x[8] = u64(add ^ subtract)
+    jit.load(CODE, program(text))
+    rounds = 2 * (1000 * 4 + 5)
+    jit.run_until(lambda: jit.stats.compiled > 1)
+    while jit.hart.pc != CODE or jit.hart.x[4] != 1000 or jit.hart.x[3] % 2000 != 0:
+        jit.run(1)
+    assert jit.hart.x[1] == 0
+    jit.run(rounds * 50)
+    assert (jit.hart.x[1], jit.hart.pc, jit.hart.x[3] % 2000) == (0, CODE, 0)
+
+
+def test_translations_are_forgotten_while_regions_are_made(jit: Jit) -> None:
+    jit.load(CODE, program(COUNT))
+    deadline = time.monotonic() + PATIENCE_S
+    flushes = 0
+    while jit.stats.compiled < 20:
+        assert time.monotonic() < deadline
+        jit.run(50_000 + 977 * flushes)
+        jit.machine.flush_code()
+        flushes += 1
+    assert jit.machine.compiler is not None
+    assert jit.machine.compiler.failures == []
+    jit.run(3 - int(jit.hart.pc - CODE) // 4)
+    assert jit.hart.x[1] == 2 * jit.hart.x[2]
+
+
+def test_regions_without_room_end_with_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler, "ARENA", 0x2000)
+    jit = Jit(cache=False)
+    loops = "".join(
+        f"addi x2, x0, 2000\naddi x1, x1, {n}\naddi x2, x2, -1\nbne x2, x0, -8\n" for n in range(40)
+    )
+    jit.load(CODE, program(f"{loops}\njal x0, {-40 * 16}"))
+    jit.run_until(lambda: int(jit.machine.shared.flushes) > 0)
+    jit.machine.close()
+
+
+def test_a_region_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for number in range(2):
+        jit = Jit()
+        jit.load(CODE, program(COUNT))
+        jit.run_until(lambda made=jit, n=number: bool(made.stats.cached if n else made.stats.full))
+        jit.run(300_000)
+        assert jit.hart.x[1] == 2 * jit.hart.x[2]
+        jit.machine.close()
+    entries = list((tmp_path / "ratite" / "objects").glob("*.o"))
+    assert entries
+    for entry in entries:  # damaged ones are made again
+        entry.write_bytes(entry.read_bytes()[:-100])
+    jit = Jit()
+    jit.load(CODE, program(COUNT))
+    jit.run_until(lambda: jit.stats.compiled > 0)
+    assert jit.stats.cached == 0
+    jit.machine.close()
+
+
+def test_perf_finds_the_names_of_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from ratite.accel.jit import engine
+    from ratite.accel.jit.perfmap import PerfMap
+
+    written = PerfMap(str(tmp_path / "map"))
+    monkeypatch.setattr(engine, "perf_map", lambda: written)
+    log = Log()
+    log.perf_map = True
+    jit = Jit(log, cache=False)
+    jit.load(CODE, program(COUNT))
+    jit.run_until(lambda: jit.stats.compiled > 0)
+    jit.machine.close()
+    lines = (tmp_path / "map").read_text().splitlines()
+    names = {line.split(" ", 2)[2] for line in lines}
+    assert {"op.addi", "tier0.lookup", f"region {CODE:#x}"} <= names
+    assert all(int(line.split()[0], 16) and int(line.split()[1], 16) for line in lines)
+    assert os.stat(tmp_path / "map").st_mode & 0o022 == 0
+
+
+# -- accesses to one base share a comparison
+
+ACCESSES = "sd x3, 0(x2)\nld x4, 8(x2)\nsw x5, 16(x2)\nlbu x6, -3(x2)\nld x7, 0(x2)"
+FIVE = 0x0123_4567_89AB_CDEF
+
+
+@pytest.mark.parametrize("base", [0x5000, 0x5FF8, 0x5FEC, 0x5FF1, 0x6001])
+def test_accesses_around_a_base(executor: Executor, base: int) -> None:
+    """Within a page, and across two."""
+    hart = executor.hart
+    executor.load(0x5F00, bytes(range(256)) * 2)
+    expected = bytearray(bytes(range(256)) * 2 + bytes(0x1000))
+    hart.x[2], hart.x[3], hart.x[5] = u64(base), u64(FIVE), u64(FIVE)
+    if base == 0x5000:
+        executor.load(0x4F00, bytes(range(256)) * 2)
+    start = 0x4F00 if base == 0x5000 else 0x5F00
+    at = base - start
+    expected[at : at + 8] = FIVE.to_bytes(8, "little")
+    loaded = int.from_bytes(expected[at + 8 : at + 16], "little")
+    expected[at + 16 : at + 20] = (FIVE & 0xFFFF_FFFF).to_bytes(4, "little")
+    run_program(executor, ACCESSES, 5)
+    assert (hart.x[4], hart.x[7]) == (loaded, FIVE)
+    assert hart.x[6] == expected[at - 3]
+    assert executor.read(base + 16, 4) == FIVE & 0xFFFF_FFFF
+
+
+def test_accesses_around_a_device(executor: Executor) -> None:
+    executor.hart.x[2], executor.hart.x[3] = u64(DEVICE + 0x10), u64(FIVE)
+    run_program(executor, ACCESSES, 5)
+    assert [entry[:3] for entry in executor.device.log] == [
+        ("write", 0x10, 4),
+        ("write", 0x14, 4),
+        ("read", 0x18, 4),
+        ("read", 0x1C, 4),
+        ("write", 0x20, 4),
+        ("read", 0x0D, 1),
+        ("read", 0x10, 4),
+        ("read", 0x14, 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "faulting"), [(RAM_SIZE - 8, 1), (RAM_SIZE - 16, 2), (RAM_SIZE, 0)]
+)
+def test_an_access_beyond_ram_faults_after_those_before(
+    executor: Executor, base: int, faulting: int
+) -> None:
+    hart = executor.hart
+    hart.x[2], hart.x[3], hart.x[4] = u64(base), u64(FIVE), u64(77)
+    run_program(executor, "addi x8, x8, 1\n" + ACCESSES, faulting + 2)
+    assert hart.mepc == CODE + 4 + 4 * faulting
+    assert (hart.pc, hart.x[8]) == (HANDLER, 1)
+    if faulting:
+        assert executor.read(base, 8) == FIVE
+    assert hart.x[4] == (0 if faulting == 2 else 77)
+
+
+def test_accesses_to_rom_around_a_base(executor: Executor) -> None:
+    executor.load(ROM, bytes(range(64)))
+    executor.hart.x[2], executor.hart.x[3] = u64(ROM + 16), u64(FIVE)
+    run_program(executor, ACCESSES, 5)
+    assert executor.hart.x[7] == int.from_bytes(bytes(range(16, 24)), "little")
