@@ -93,12 +93,18 @@ class JumpEntry(Struct):
 
 
 @native
+def jump_slot(cpu: CpuState, pc: u64) -> JumpEntry:
+    """The jump cache's slot for an address."""
+    return JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
+
+
+@native
 def find_block(cpu: CpuState) -> u64:
     """Host address of the block for the state at `pc`, translated now if need be. 0 with a pending
     exception or exit.
     """
     pc = cpu.pc
-    slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
+    slot = jump_slot(cpu, pc)
     if slot.pc == pc and Block.at(slot.block).mode == cpu.mode:
         return slot.block
     return find_block_slow(cpu, pc)
@@ -135,7 +141,7 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
     if found == 0:
         found = translate_block(cpu, shared, ram_pc, pc, cpu.mode)
     if found != 0:
-        slot = JumpEntry.at(cpu.jump_cache + ((pc >> 1) & (JUMP_ENTRIES - 1)) * JumpEntry.SIZE)
+        slot = jump_slot(cpu, pc)
         slot.pc = pc
         slot.block = found
         note_code(cpu, pc)

@@ -17,6 +17,7 @@ from ratite.cpu.block import (
     Record,
     fetch_across,
     find_block,
+    jump_slot,
 )
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import BLOCK_HEADER, HOT_RING, NO_PAGE, Block, Shared
@@ -142,6 +143,20 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
 
 @native
 def lookup(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
+    """Go on at `pc`. The jump cache answers here, where no call needs registers saved."""
+    pc = cpu.pc
+    slot = jump_slot(cpu, pc)
+    found = slot.block
+    if unlikely(slot.pc != pc or budget <= 0):
+        continue_with("tier0.search", budget)
+    elif unlikely(Block.at(found).mode != cpu.mode):
+        continue_with("tier0.search", budget)
+    else:
+        dispatch(found, found, budget)
+
+
+@native
+def search(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """Go on at `pc`. An empty budget ends the run before anything can go wrong there."""
     cpu.budget = budget
     if unlikely(budget <= 0):
@@ -333,6 +348,7 @@ CONTROL = (
     step,
     kicked,
     lookup,
+    search,
     retired,
     go,
     link,
