@@ -61,8 +61,11 @@ def build(plan: Plan) -> list[Program]:
             continue
         program = Program(source.stem, directory / f"{source.stem}.elf", directory / source.stem)
         start = [RUNTIME / "start.S", RUNTIME / "bare.c"]
-        _compile([CROSS, *COMMON, *BARE, f"{LINK},{RUNTIME / 'bare.ld'}"], start, program.bare)
-        _compile([NATIVE, *COMMON], [RUNTIME / "native.c"], program.native)
+        rounds = f"-DBENCH_ROUNDS={plan.rounds}"
+        _compile(
+            [CROSS, rounds, *COMMON, *BARE, f"{LINK},{RUNTIME / 'bare.ld'}"], start, program.bare
+        )
+        _compile([NATIVE, rounds, *COMMON], [RUNTIME / "native.c"], program.native)
         programs.append(program)
     missing = set(plan.only) - {program.name for program in programs}
     if missing:
