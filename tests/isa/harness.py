@@ -261,11 +261,12 @@ def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
     return machine.attach(hart)
 
 
+OPTIONS = JitOptions(tier=1, buffer_size=32 << 20, cache=False, exact_budget=True, background=False)
+"""Regions are made when a test wants them."""
+
+
 def _attach_tier1(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
-    options = JitOptions(
-        tier=1, buffer_size=32 << 20, cache=False, exact_budget=True, background=False
-    )
-    return JitMachine("riscv", ram, space, options).attach(hart)
+    return JitMachine("riscv", ram, space, OPTIONS).attach(hart)
 
 
 def _attach_reference(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
