@@ -72,8 +72,8 @@ EXPECTED: dict[tuple[str, int], tuple[Mapping[str, int], int]] = {
     ("copy", FULL): ({"br": 25, "call": 3, "icmp": 10, "load": 32, "store": 36}, 155),
     ("frame", QUICK): ({"br": 11, "call": 4, "icmp": 6, "load": 29, "store": 30}, 100),
     ("frame", FULL): ({"br": 14, "call": 3, "icmp": 6, "load": 32, "store": 31}, 85),
-    ("dot", QUICK): ({"br": 57, "call": 12, "icmp": 14, "load": 54, "phi": 2, "store": 62}, 235),
-    ("dot", FULL): ({"br": 62, "call": 9, "icmp": 14, "load": 63, "store": 72}, 265),
+    ("dot", QUICK): ({"br": 27, "call": 12, "icmp": 10, "load": 38, "phi": 2, "store": 50}, 195),
+    ("dot", FULL): ({"br": 32, "call": 9, "icmp": 10, "load": 47, "store": 60}, 250),
 }
 
 

@@ -259,7 +259,8 @@ class RegionCompiler:
         templates = self._prepare()
         from ratite.native.compile import compile_region, region_assembly
 
-        text = (FullRegionText if level == FULL else RegionText)(region, templates, REGION).text()
+        kind = FullRegionText if level == FULL else RegionText
+        text = kind(region, templates, REGION, self._guest.states[cpu]).text()
         head = f"region {region.entry.pc:#x}, {region.instructions} instructions, level {level}"
         shown = self.log.covers(region.entry.pc)
         if shown and self.log.enabled(LogCategory.LLVM):

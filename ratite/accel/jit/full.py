@@ -25,8 +25,8 @@ EXITS = ("lookup", "kicked", "step")
 class FullRegionText(RegionText):
     """Writes one region's LLVM text."""
 
-    def __init__(self, region: Region, templates: Templates, name: str) -> None:
-        super().__init__(region, templates, name)
+    def __init__(self, region: Region, templates: Templates, name: str, cpu: CpuState) -> None:
+        super().__init__(region, templates, name, cpu)
         self.access_text = FullAccessText(self)
         self._written: dict[int, str] = {}  # state offset -> type
 

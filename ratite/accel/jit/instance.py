@@ -66,6 +66,8 @@ class InstructionText(Lowering):
         self._values: dict[int, Item] = {}
         self._pending_pc: Item | None = None
         self._variables: dict[int, str] = {}
+        self._unlabelled: set[str] = set()
+        self._known: dict[int, tuple[ir.Op, Item]] = {}  # variables, before control forks
         self._after = ""
         self._ended = False
         self._forked = False  # what follows is executed on one of several paths
@@ -119,12 +121,16 @@ class InstructionText(Lowering):
             block = by_label[work.pop(0)]
             if self._forked:
                 self.line(f"{self._name(block.label)}:")
+            else:
+                self._unlabelled.add(block.label)
             self._ended = False
             for op in block.ops:
                 self._lower_op(op)
                 if self._ended:
                     break
             for target in self._targets:
+                if target in self._unlabelled:
+                    raise _Unfit  # a loop within the instruction
                 if target not in seen:
                     seen.add(target)
                     work.append(target)
@@ -230,6 +236,10 @@ class InstructionText(Lowering):
             self._op_ld(op)
             return
         offset = self._state_offset(op, op.args[1] if len(op.args) > 1 else None)
+        guarded = self.region.guarded(offset) if op.type == "i32" else None
+        if guarded is not None:
+            self._set(op, guarded)
+            return
         part = self.region.templates.promoted_at(offset)
         if part is None:
             place = self.region.state(offset)
@@ -287,10 +297,17 @@ class InstructionText(Lowering):
         self._op_addr(op)
 
     def _do_getvar(self, op: ir.Op) -> None:
+        known = self._known.get(int(op.attributes["var"]))
+        if known is not None:
+            self._set(op, known[1])
+            return
         slot = self._variable(op)
         self.line(f"  {self.result(op)} = load {op.type}, ptr {slot}")
 
     def _do_setvar(self, op: ir.Op) -> None:
+        if not self._forked:
+            self._known[int(op.attributes["var"])] = (op, self.item(op.args[0], op.type))
+            return
         slot = self._variable(op)
         self.line(f"  store {op.type} {self.operand(op.args[0], op.type)}, ptr {slot}")
 
@@ -384,6 +401,10 @@ class InstructionText(Lowering):
             self._forked = True
             self._after = self.label("after")
             self.region.settle()
+            for assignment, value in self._known.values():
+                text = constant(value, assignment.type) if isinstance(value, int) else value
+                self.line(f"  store {assignment.type} {text}, ptr {self._variable(assignment)}")
+            self._known.clear()
         yes, no = (self._name(target) for target in op.targets)
         self.line(f"  br i1 {condition}, label %{yes}, label %{no}{weights}")
         self._targets = op.targets

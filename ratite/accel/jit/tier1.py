@@ -9,6 +9,7 @@ written at exits.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,9 @@ class Templates:
     handlers: Mapping[str, ir.Function]
     functions: Mapping[str, ir.Function]
     promoted: tuple[Promoted, ...]
+    guarded: tuple[int, ...]
+    """Offsets of words of 32 bits that a region takes for what they are when it is compiled. It is
+    left at its entry where they are not."""
     parameter_types: Mapping[str, tuple[str, ...]]
     exact_budget: bool = False
 
@@ -85,8 +89,11 @@ def _flat(lines: Lines) -> Iterator[str]:
 class RegionText:
     """Writes one region's LLVM text."""
 
-    def __init__(self, region: Region, templates: Templates, name: str) -> None:
+    def __init__(self, region: Region, templates: Templates, name: str, cpu: CpuState) -> None:
+        """`cpu` is one that will execute it."""
         self.region = region
+        self._cpu = cpu
+        self._guards: dict[int, int] = {}  # state offset -> value
         self.templates = templates
         self.name = name
         self.lines: Lines = []
@@ -210,6 +217,11 @@ class RegionText:
         self.line(f"  store i64 {pc}, ptr %var.exitpc")
         self.line(f"  br i1 {kicked}, label %exit.kicked, label %entered, !prof !1")
         self.line("entered:")
+        for offset, wanted in sorted(self._guards.items()):
+            found = self.emit(f"load i32, ptr {self.state(offset)}")
+            same, good = self.emit(f"icmp eq i32 {found}, {wanted}"), self.label("as")
+            self.line(f"  br i1 {same}, label %{good}, label %exit.step, !prof !0")
+            self.line(f"{good}:")
         first, *others = (self.region.blocks[number].pc for number in self.region.entries)
         cases = "".join(
             f" i64 {constant(other, 'i64')}, label %{self._block_label(other)}" for other in others
@@ -220,6 +232,15 @@ class RegionText:
         part = self.templates.promoted_at(offset)
         assert part is not None
         return f"i{part.size * 8}"
+
+    def guarded(self, offset: int) -> int | None:
+        """The value of a guarded word; None if it is not one."""
+        if offset not in self.templates.guarded:
+            return None
+        if offset not in self._guards:
+            place = self._cpu.address + offset
+            self._guards[offset] = ctypes.c_uint32.from_address(place).value
+        return self._guards[offset]
 
     def state(self, offset: int) -> str:
         """Pointer to a field of the CPU state."""

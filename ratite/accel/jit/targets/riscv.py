@@ -128,7 +128,8 @@ def templates() -> Templates:
         Promoted(Hart.fs_dirty.offset, 4, 1),
     )
     types = parameter_types(program.functions.values())
-    return Templates(handlers, program.functions, promoted, types)
+    rounding = (Hart.frm.offset, Hart.host_rm.offset)  # what changes them ends a region
+    return Templates(handlers, program.functions, promoted, rounding, types)
 
 
 __all__ = [
