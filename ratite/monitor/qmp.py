@@ -22,6 +22,7 @@ from ratite.monitor.event import Message
 from ratite.monitor.json_stream import Fault, JsonStream
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.session import Session
+from ratite.monitor.turns import Turns
 from ratite.monitor.version import version_info
 from ratite.monitor.vm import Vm
 
@@ -44,7 +45,7 @@ class QmpMonitor:
         self._indent = 4 if pretty else None
         self._input = JsonStream()
         self._outlet = Outlet(chardev)
-        self._posted = False
+        self._turns = Turns(vm, chardev, self._outlet, self._work)
         self._ready = False  # capabilities are negotiated
         self._oob = False
         self._commands: dict[str, Command] = {}
@@ -64,12 +65,12 @@ class QmpMonitor:
 
     def can_receive(self) -> int:
         """Nothing while a request waits, or while the client does not read its answers."""
-        return 0 if self._posted or self._outlet.blocked else READ_SIZE
+        return 0 if self._turns.busy else READ_SIZE
 
     def receive(self, data: bytes) -> None:
         """Take input."""
         self._input.feed(data)
-        self._turn()
+        self._turns.take()
 
     def event(self, event: CharEvent) -> None:
         """Greet a client, forget one that left, go on with one that reads again."""
@@ -82,11 +83,7 @@ class QmpMonitor:
                 self._forget()
                 self._outlet.clear()
             case CharEvent.WRITABLE:
-                self._outlet.flush()
-                if self._input.pending:
-                    self._come_again()
-                elif not self._outlet.blocked:
-                    self._chardev.accept_input()
+                self._turns.go_on(pending=self._input.pending > 0)
 
     def notify(self, message: Message) -> None:
         """Pass on an event of the machine's."""
@@ -100,29 +97,13 @@ class QmpMonitor:
         if self.notify in self._hub.events.listeners:
             self._hub.events.listeners.remove(self.notify)
 
-    def _turn(self) -> None:
-        """Handle one request; if there are more, come again."""
-        self._posted = False
-        if self._outlet.blocked:
-            return  # WRITABLE comes
+    def _work(self) -> bool:
+        """Handle one request; whether there may be more."""
         request = self._input.next()
         if request is None:
-            return
+            return False
         self._answer(request)
-        if self._input.pending:
-            self._come_again()
-
-    def _come_again(self) -> None:
-        if not self._posted:
-            self._posted = True
-            self._vm.loop.post(self._next_turn)
-
-    def _next_turn(self) -> None:
-        if not self._posted:
-            return
-        self._turn()
-        if not self._posted:
-            self._chardev.accept_input()
+        return self._input.pending > 0
 
     def _answer(self, request: object) -> None:
         reply: dict[str, object] = {}

@@ -7,6 +7,7 @@ from ratite.core.char import CharEvent
 from ratite.monitor.hmp.line_editor import LineEditor
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.session import Session
+from ratite.monitor.turns import Turns
 from ratite.monitor.version import PACKAGE
 from ratite.monitor.vm import Vm
 
@@ -25,7 +26,7 @@ class HmpMonitor:
         self._outlet = Outlet(chardev)
         self._editor = LineEditor(PROMPT, self.session.history, self._show, self._completions)
         self._keys = bytearray()
-        self._posted = False
+        self._turns = Turns(vm, chardev, self._outlet, self._work)
         self._has_input = not isinstance(chardev, MuxPort)  # else it comes with MUX_IN
         self._greeted = False
 
@@ -43,14 +44,12 @@ class HmpMonitor:
 
     def can_receive(self) -> int:
         """Nothing while a line waits to be done, or while the client does not read."""
-        if self._posted or self._outlet.blocked:
-            return 0
-        return INPUT_LIMIT - len(self._keys)
+        return 0 if self._turns.busy else INPUT_LIMIT - len(self._keys)
 
     def receive(self, data: bytes) -> None:
         """Take keys."""
         self._keys += data
-        self._turn()
+        self._turns.take()
 
     def event(self, event: CharEvent) -> None:
         """Greet, once for each client; step aside while another frontend of a mux has the input."""
@@ -72,11 +71,7 @@ class HmpMonitor:
                     self._show("\r\n")
                 self._has_input = False
             case CharEvent.WRITABLE:
-                self._outlet.flush()
-                if self._keys:
-                    self._come_again()
-                elif not self._outlet.blocked:
-                    self._chardev.accept_input()
+                self._turns.go_on(pending=bool(self._keys))
 
     def _greet(self) -> None:
         if self._has_input and not self._greeted and self._chardev.is_open:
@@ -86,30 +81,14 @@ class HmpMonitor:
 
     # -- lines
 
-    def _turn(self) -> None:
-        """Do one line; if there is more, come again."""
-        self._posted = False
-        if self._outlet.blocked:
-            return  # WRITABLE comes
+    def _work(self) -> bool:
+        """Do one line; whether there are more keys."""
         line, used = self._editor.feed(bytes(self._keys))
         del self._keys[:used]
         if line is not None:
             self._run(line)
             self._editor.start()
-        if self._keys:
-            self._come_again()
-
-    def _come_again(self) -> None:
-        if not self._posted:
-            self._posted = True
-            self._vm.loop.post(self._next_turn)
-
-    def _next_turn(self) -> None:
-        if not self._posted:
-            return
-        self._turn()
-        if not self._posted:
-            self._chardev.accept_input()
+        return bool(self._keys)
 
     def _run(self, line: str) -> None:
         from ratite.monitor.hmp.command import Shell
