@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from ratite.accel.idle import IdleEngine
 from ratite.accel.reference import ReferenceCpu
-from ratite.core.errors import ConfigError
+from ratite.core.errors import ConfigError, HostError
 from ratite.core.log import QUIET, Log
 from ratite.cpu.debug import Watchpoint
 from ratite.cpu.physmap import PhysMapPublisher
@@ -51,7 +51,7 @@ def make_engine(
 ) -> Any:
     """The first accelerator of the list that there is. With `exact_budget`, no block is entered
     that the instruction budget does not cover. Raises `ConfigError` for a name that is none, or if
-    there is none of the list.
+    there is none of the list, and `HostError` if the host lacks memory.
     """
     name, properties = _choose(choices)
     if name == "qtest":
@@ -62,7 +62,10 @@ def make_engine(
     from ratite.accel.jit.engine import JitMachine, JitOptions
 
     options = JitOptions(exact_budget=exact_budget, **_jit_options(properties))
-    return JitMachine(ISA_PACKAGE[isa], ram, space, options, log)
+    try:
+        return JitMachine(ISA_PACKAGE[isa], ram, space, options, log)
+    except OSError as error:
+        raise HostError.from_os("set up memory for generated code", error) from error
 
 
 def _choose(choices: Sequence[Choice]) -> tuple[str, dict[str, Any]]:

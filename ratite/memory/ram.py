@@ -75,13 +75,17 @@ class RamList:
     client.
 
     Dirty maps never move, so generated code may hold their addresses. Byte 1 is dirty. New blocks
-    are dirty for all.
+    are dirty for all. Raises `HostError` where there is no room for the maps.
     """
 
     def __init__(self) -> None:
         self._blocks: list[RAMBlock] = []
         # Reserved for the whole RAM space, committed by the host page by page as blocks need it.
-        self._dirty = [_Mapping(_SPACE_SIZE >> PAGE_BITS) for _ in DirtyClient]
+        pages = _SPACE_SIZE >> PAGE_BITS
+        try:
+            self._dirty = [_Mapping(pages) for _ in DirtyClient]
+        except OSError as error:
+            raise HostError.from_os(f"reserve {pages >> 20} MiB for a dirty map", error) from error
         self._code = self._dirty[DirtyClient.CODE].map
         self._migration = self._dirty[DirtyClient.MIGRATION].map
         self._display = self._dirty[DirtyClient.DISPLAY].map

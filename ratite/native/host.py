@@ -15,6 +15,8 @@ import sys
 import threading
 from ctypes import addressof, c_char
 
+from ratite.core.errors import HostError
+
 _CLOCK_MONOTONIC = 6 if sys.platform == "darwin" else 1
 
 _CLOCK = f"""
@@ -142,8 +144,12 @@ class HostMemory:
 
 
 def allocate(size: int) -> HostMemory:
-    """New zeroed memory of at least `size` bytes."""
-    return HostMemory(max(size, 1))
+    """New zeroed memory of at least `size` bytes. Raises `HostError`."""
+    try:
+        return HostMemory(max(size, 1))
+    except OSError as error:
+        attempt = f"reserve {-(-size >> 20)} MiB of the address space"
+        raise HostError.from_os(attempt, error) from error
 
 
 def be_nice() -> None:
