@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from ratite.version import VERSION
 
+TYPE_CHECKING = False  # type checkers know the name; importing typing takes a third of `-version`
 if TYPE_CHECKING:
     from ratite.core.errors import ConfigError, HostError, RatiteError
     from ratite.vm import ExpectTimeout, RegisterView, Serial, Vm
@@ -23,14 +22,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the API when it is first used: the command line answers `-version` without it."""
     if name in ("ConfigError", "HostError", "RatiteError"):
         import ratite.core.errors as errors
 
-        return getattr(errors, name)
+        found: object = getattr(errors, name)
+        return found
     if name in __all__:
         import ratite.vm as vm
 
-        return getattr(vm, name)
+        found = getattr(vm, name)
+        return found
     raise AttributeError(name)

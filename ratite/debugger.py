@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from ratite.chardev import Chardev
 from ratite.cli.debugging import GDB_ID, gdb_chardev
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import interruptible
 from ratite.cpu.idle import IdleRunner
 from ratite.gdb import GdbServer
 from ratite.machines.lifecycle import Cause, Change
@@ -121,7 +122,8 @@ def serve_qtest(vm: Vm, id: str) -> Callable[[], None]:
     log: TextIO | None = None if where == "none" else sys.stderr
     if where is not None and log is not None:
         try:
-            log = open(where, "w", encoding="utf-8")
+            with interruptible():
+                log = open(where, "w", encoding="utf-8")
         except OSError as error:
             raise HostError.from_os("-qtest-log: create", error, where) from error
     server = Qtest(vm.machine, vm.root, vm.runner, vm.backends.chardevs[id].claim(), log=log)

@@ -57,7 +57,8 @@ class StdioChardev(Chardev):
 
     def _attached(self) -> None:
         if self._frontend is not None and self.is_open:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             self._terminal.enter()
         else:
             self._terminal.leave()

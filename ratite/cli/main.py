@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os.path
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from ratite.cli.process import begin, ctrl_c_raises, show
 from ratite.cli.system import launch, report
-from ratite.cli.usage import version_line
-from ratite.core import ConfigError, HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ratite.cli.guest import GuestFiles
+
+# All else is imported once `begin` has seen to Ctrl-C.
 
 PROGRAM = "ratite"
 
-_DEMO = str(Path(__file__).with_name("demo") / "demo.bin")
+_DEMO = os.path.join(os.path.dirname(__file__), "demo", "demo.bin")
 
 _USAGE = """\
 usage: ratite [run] [--debian] [OPTION]...
@@ -30,28 +35,40 @@ OPTION is any option of ratite-system-riscv64 (see ratite-system-riscv64 -h), su
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the result is its exit status."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run the program; the result is its exit status. Without `arguments` it has the process for
+    itself, and its command line.
+    """
+    if arguments is None:
+        begin()
+        arguments = sys.argv[1:]
+    from ratite.core import ConfigError, HostError
+
+    try:
+        return _main(list(arguments))
+    except (ConfigError, HostError) as error:
+        return report(PROGRAM, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(words: list[str]) -> int:
+    from ratite.cli.usage import version_line
+    from ratite.core import ConfigError
+
     first = words[0] if words else "run"
     if first in ("-h", "-help", "--help", "help"):
-        sys.stdout.write(_USAGE)
+        show(_USAGE)
         return 0
     if first in ("-version", "--version"):
-        sys.stdout.write(version_line(PROGRAM))
+        show(version_line(PROGRAM))
         return 0
     if first.startswith("-"):
         words.insert(0, "run")
         first = "run"
     command = _COMMANDS.get(first)
     if command is None:
-        known = ", ".join(_COMMANDS)
-        return report(PROGRAM, ConfigError(f"no command '{first}'; there are: {known}"))
-    try:
-        return command(words[1:])
-    except (ConfigError, HostError) as error:
-        return report(PROGRAM, error)
-    except KeyboardInterrupt:
-        return 130
+        raise ConfigError(f"no command '{first}'; there are: {', '.join(_COMMANDS)}")
+    return command(words[1:])
 
 
 def _run(words: list[str]) -> int:
@@ -65,19 +82,26 @@ def _run(words: list[str]) -> int:
 
 
 def _fetch(words: list[str]) -> int:
-    from ratite.cli.guest import fetch_guest
-    from ratite.cli.progress import TerminalProgress
+    from ratite.core import ConfigError
 
     if words:
         raise ConfigError(f"fetch: takes no arguments, not '{words[0]}'")
-    with TerminalProgress() as progress:
-        files = fetch_guest(progress)
-    for path in (files.kernel, files.initrd, files.opensbi):
-        print(path)
+    files = _fetch_guest()
+    show("".join(f"{path}\n" for path in (files.kernel, files.initrd, files.opensbi)))
     return 0
 
 
+def _fetch_guest() -> GuestFiles:
+    with ctrl_c_raises():
+        from ratite.cli.guest import fetch_guest
+        from ratite.cli.progress import TerminalProgress
+
+        with TerminalProgress() as progress:
+            return fetch_guest(progress)
+
+
 def _cache(words: list[str]) -> int:
+    from ratite.core import ConfigError, HostError
     from ratite.native.cache import ObjectCache
 
     cache = ObjectCache()
@@ -91,7 +115,7 @@ def _cache(words: list[str]) -> int:
         except OSError as error:
             raise HostError.from_os("remove the generated code", error, error.filename) from error
     size = sum(entry.size for entry in entries) / (1 << 20)
-    print(f"{len(entries)} objects, {size:.1f} MiB {done} {cache.directory}")
+    show(f"{len(entries)} objects, {size:.1f} MiB {done} {cache.directory}\n")
     return 0
 
 
@@ -103,11 +127,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _debian_files() -> dict[str, str]:
-    from ratite.cli.guest import fetch_guest
-    from ratite.cli.progress import TerminalProgress
-
-    with TerminalProgress() as progress:
-        files = fetch_guest(progress)
+    files = _fetch_guest()
     return {
         "kernel": str(files.kernel),
         "initrd": str(files.initrd),

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import HeldSignals, Interrupted, interruptible
 from ratite.core.threads import name_process, name_threads
 from ratite.machines.config import MachineConfig
 from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def run_machine(config: MachineConfig) -> int:
-    """Build the machine, run it to its end, and return the exit status. Raises `ConfigError` or
-    `HostError`.
+    """Build the machine, run it to its end, and return the exit status. A signal that asks the
+    program to end does so properly, images closed and terminal restored, with status 0. Raises
+    `ConfigError` or `HostError`.
     """
-    if config.boot.dump_dtb is not None:
-        return _dump_device_tree(config, config.boot.dump_dtb)
-    if config.process.daemonize:
+    if config.process.daemonize and config.boot.dump_dtb is None:
         return _daemonize(config)
     return _run(config, _nothing)
 
@@ -33,66 +30,36 @@ def _nothing() -> None:
     return
 
 
-def _run(config: MachineConfig, ready: object) -> int:
-    with _held_signals() as unhold, _pid_file(config.process.pid_file):
-        vm = Vm(config=config)
-        with vm, _signals(vm):
-            assert callable(ready)
-            ready()
-            if not config.start_paused:
-                vm.start()
-            if config.process.name:
-                name_process(config.process.name)
-            if config.process.thread_names:
-                name_threads()
-            unhold()
-            while not vm.wait(3600):
-                continue
+def _run(config: MachineConfig, ready: Callable[[], None]) -> int:
+    with HeldSignals() as signals, _pid_file(config.process.pid_file):
+        try:
+            with Vm(config=config) as vm:
+                if config.boot.dump_dtb is not None:
+                    _dump_device_tree(vm, config.boot.dump_dtb)
+                    return 0
+                signals.action = partial(vm.quit, Cause.HOST_SIGNAL)
+                ready()
+                if not config.start_paused:
+                    vm.start()
+                if config.process.name:
+                    name_process(config.process.name)
+                if config.process.thread_names:
+                    name_threads()
+                signals.release()
+                while not vm.wait(3600):
+                    continue
+        except Interrupted:
+            return 0
         return vm.exit_status
 
 
-def _dump_device_tree(config: MachineConfig, path: Path) -> int:
-    with Vm(config=config) as vm:
-        blob = getattr(vm.machine, "fdt_blob", b"")
+def _dump_device_tree(vm: Vm, path: Path) -> None:
+    blob = getattr(vm.machine, "fdt_blob", b"")
     try:
-        path.write_bytes(blob)
+        with interruptible():
+            path.write_bytes(blob)
     except OSError as error:
         raise HostError.from_os("write the device tree to", error, str(path)) from error
-    return 0
-
-
-@contextmanager
-def _held_signals() -> Iterator[Callable[[], None]]:
-    """Keep the ending signals back, in this thread until the function answered is called, in those
-    that it starts for good: then they reach the thread that waits for the end, and a machine is
-    built whole or not at all.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-
-    def unhold() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    try:
-        yield unhold
-    finally:
-        unhold()
-
-
-@contextmanager
-def _signals(vm: Vm) -> Iterator[None]:
-    """A signal that asks the program to end ends the machine properly: images closed, terminal
-    restored.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        vm.quit(Cause.HOST_SIGNAL)
-
-    before = {number: signal.signal(number, end) for number in ENDING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -114,8 +81,10 @@ def _pid_file(path: Path | None) -> Iterator[None]:
             raise ConfigError(f"-pidfile: {path} belongs to a running machine") from None
         os.ftruncate(handle, 0)
         os.write(handle, f"{os.getpid()}\n".encode())
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
     finally:
         os.close(handle)
 

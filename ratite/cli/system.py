@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ratite.cli.draft import Wanted
-from ratite.cli.options import parse
-from ratite.cli.usage import answer
-from ratite.core import ConfigError, HostError
+from ratite.cli import process
+
+# All else is imported once `process.begin` has seen to Ctrl-C.
 
 PROGRAM = "ratite-system-riscv64"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; the result is its exit status."""
-    return launch(PROGRAM, sys.argv[1:] if arguments is None else arguments)
+    """Run the program; the result is its exit status. Without `arguments` it has the process for
+    itself, and its command line.
+    """
+    if arguments is None:
+        process.begin()
+        arguments = sys.argv[1:]
+    return launch(PROGRAM, arguments)
 
 
 def launch(program: str, arguments: Sequence[str]) -> int:
@@ -23,11 +27,16 @@ def launch(program: str, arguments: Sequence[str]) -> int:
 
     A wrong option, or a host that refuses, is one line on standard error and exit status 1.
     """
+    from ratite.cli.draft import Wanted
+    from ratite.cli.options import parse
+    from ratite.cli.usage import answer
+    from ratite.core import ConfigError, HostError
+
     try:
         try:
             config = parse(arguments)
         except Wanted as wanted:
-            sys.stdout.write(answer(wanted, program))
+            process.show(answer(wanted, program))
             return 0
         from ratite.cli.run import run_machine
 
@@ -40,5 +49,5 @@ def launch(program: str, arguments: Sequence[str]) -> int:
 
 def report(program: str, error: Exception) -> int:
     """Print an error in one line; the result is the exit status."""
-    print(f"{program}: {error}", file=sys.stderr)
+    process.tell(program, str(error))
     return 1

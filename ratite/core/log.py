@@ -11,6 +11,7 @@ import time
 from typing import TextIO
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import interruptible
 
 
 class LogCategory(enum.IntFlag):
@@ -74,7 +75,9 @@ class Log:
     def to_file(cls, categories: LogCategory, path: str) -> Log:
         """Log to a file, replacing what it held (`-D`). Raises `HostError`."""
         try:
-            return cls(categories, open(path, "w", encoding="utf-8", buffering=1))
+            with interruptible():
+                stream = open(path, "w", encoding="utf-8", buffering=1)
+            return cls(categories, stream)
         except OSError as error:
             raise HostError.from_os("open the log file", error, path) from error
 

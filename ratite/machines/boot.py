@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import interruptible
 
 IMAGE_MAGIC = b"RSC\x05"  # at offset 56
 ELF_MAGIC, GZIP_MAGIC, ZSTD_MAGIC = b"\x7fELF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -70,7 +71,8 @@ class Loaded:
 def read_file(path: Path, option: str) -> bytes:
     """A file's content. Raises `HostError` naming the option."""
     try:
-        return path.read_bytes()
+        with interruptible():  # a pipe's writer may never come
+            return path.read_bytes()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise HostError(f"{option}: cannot read '{path}': {reason}", error.errno or 0) from error

@@ -1,0 +1,159 @@
+"""The process of a program: signals at any time, and standard streams that are closed, full, or
+read by nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = "ratite-system-riscv64"
+CODE = "from ratite.cli.system import main; raise SystemExit(main())"
+QUIET = ["-display", "none", "-S", "-bios", "none"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.getcwd()}
+
+
+def start(
+    *words: str, code: str = CODE, prepare: Callable[[], object] | None = None
+) -> subprocess.Popen[str]:
+    """The real program, in a process that has SIGINT's default action as in a terminal."""
+
+    def begin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if prepare is not None:
+            prepare()
+
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=begin,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Status, standard output, standard error."""
+    try:
+        out, err = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out, err
+
+
+def run(*words: str, prepare: Callable[[], object] | None = None) -> tuple[int, str, str]:
+    return end(start(*words, prepare=prepare))
+
+
+# -- signals
+
+
+@pytest.mark.parametrize("option", ["-kernel", "-bios", "-D"])
+def test_a_pipe_without_another_end_can_be_given_up(tmp_path: Path, option: str) -> None:
+    pipe, pid_file = tmp_path / "pipe", tmp_path / "pid"
+    os.mkfifo(pipe)
+    process = start("-display", "none", option, str(pipe), "-pidfile", str(pid_file))
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (0, "", "")
+
+
+def test_a_kernel_may_come_through_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("-display", "none", "-kernel", str(pipe))
+    pipe.write_bytes(b"just text\n")
+    status, _, err = end(process)
+    assert status == 1 and f"-kernel: {pipe} is text" in err
+
+
+def test_ctrl_c_amid_the_imports_is_quiet() -> None:
+    code = f"""
+import os, signal, sys
+class Killer:
+    def find_spec(self, name, path=None, target=None):
+        if name == "ratite.cli.options":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Killer())
+{CODE}
+"""
+    assert end(start(*QUIET, code=code)) == (-signal.SIGINT, "", "")
+
+
+# -- standard streams
+
+
+def refused(err: str) -> str:
+    """The one line on standard error, without the program's name."""
+    match = re.fullmatch(rf"{PROGRAM}: (.+)\n", err)
+    assert match is not None, err
+    return match[1]
+
+
+def closed(*fds: int) -> Callable[[], None]:
+    def close() -> None:
+        for fd in fds:
+            os.close(fd)
+
+    return close
+
+
+@pytest.mark.parametrize("fds", [(1,), (0,), (0, 1), (0, 1, 2)])
+def test_a_terminal_that_is_closed_is_none(tmp_path: Path, fds: tuple[int, ...]) -> None:
+    image, pid_file = tmp_path / "image", tmp_path / "pid"
+    image.write_bytes(bytes(1 << 20))
+    words = ["-nographic", "-drive", f"file={image},if=none", "-pidfile", str(pid_file)]
+    process = start(*words, "-bios", "builtin", prepare=closed(*fds))
+    while not (pid_file.exists() and pid_file.read_text()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    status, _, err = end(process)
+    assert (status, err) == (0, "")
+    assert image.read_bytes() == bytes(1 << 20)
+
+
+def test_help_that_nobody_reads_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert run("-device", "virtio-blk-device,help", prepare=lambda: os.dup2(writer, 1)) == (
+        0,
+        "",
+        "",
+    )
+    os.close(writer)
+
+
+@pytest.mark.parametrize("words", ["-M help", "-h", "-version"])
+def test_output_that_is_refused_is_one_line(words: str) -> None:
+    with open("/dev/full", "w") as full:
+        status, _, err = run(*words.split(), prepare=lambda: os.dup2(full.fileno(), 1))
+    assert status == 1
+    assert refused(err) == "cannot write to standard output: No space left on device"
+
+
+def test_an_error_that_cannot_be_told_is_a_status() -> None:
+    assert run("-nosuch", prepare=closed(2)) == (1, "", "")
+
+
+@pytest.mark.parametrize("gigabytes", [2, 4, 8])
+def test_too_little_address_space_is_one_line(gigabytes: int) -> None:
+    limit = gigabytes * 1_000_000_000
+    status, _, err = run(
+        *QUIET, prepare=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    )
+    assert status == 1
+    assert refused(err).endswith("Cannot allocate memory")
