@@ -24,10 +24,16 @@ class Backends:
     """
 
     def __init__(
-        self, loop: EventLoop, actions: MuxActions, resolve_path: Resolve, *, escape: int = CTRL_A
+        self,
+        loop: EventLoop,
+        actions: MuxActions,
+        resolve_path: Resolve,
+        *,
+        escape: int = CTRL_A,
+        on_wait: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`resolve_path` answers the path to open for a path as users write it, given whether it is
-        to be written."""
+        to be written. `on_wait` gets a line for the user before a server waits for a client."""
         self.chardevs: dict[str, Chardev] = {}
         self.drives: dict[str, Drive] = {}
         self.objects: dict[str, Any] = {}
@@ -37,6 +43,7 @@ class Backends:
         self._actions = actions
         self._escape = escape
         self._resolve_path = resolve_path
+        self._on_wait = on_wait
         self._pool: IoPool | None = None
         self._closers: list[Callable[[], None]] = []
 
@@ -54,14 +61,37 @@ class Backends:
         """Open a character backend."""
         if wanted.id in self.chardevs:
             raise ConfigError(f"Chardev with id '{wanted.id}' already exists")
-        id = f"{wanted.id}-base" if wanted.mux else wanted.id
-        chardev = open_chardev(wanted.backend, id, self._loop, wanted.properties)
-        self._closers.append(chardev.close)
-        if wanted.mux:
-            chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, escape=self._escape)
+        chardev: Chardev
+        if wanted.backend == MuxChardev.kind:
+            chardev = self._share(wanted)
+        else:
+            id = f"{wanted.id}-base" if wanted.mux else wanted.id
+            properties = wanted.properties
+            chardev = open_chardev(wanted.backend, id, self._loop, properties, self._on_wait)
             self._closers.append(chardev.close)
+            if wanted.mux:
+                chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, self._escape)
+                self._closers.append(chardev.close)
         self.adopt(chardev)
         return chardev
+
+    def _share(self, wanted: ChardevConfig) -> MuxChardev:
+        """Open a mux over a backend that has an id of its own, and was there before."""
+        arguments = keyword_arguments(MuxChardev, wanted.properties)
+        base = arguments["options"].chardev if arguments else ""
+        if not base:
+            raise ConfigError(f"character device {wanted.id!r}: mux: no chardev given")
+        backend = self.chardevs.get(base)
+        if backend is None:
+            raise ConfigError(
+                f"character device {wanted.id!r}: mux: base chardev {base!r} not found; "
+                "it must come before the mux"
+            )
+        mux = MuxChardev(
+            wanted.id, self._loop, backend, self._actions, self._escape, owned=False, **arguments
+        )
+        self._closers.append(mux.close)
+        return mux
 
     def adopt(self, chardev: Chardev) -> None:
         """Enter a character backend that is open. Its id must be free."""

@@ -25,6 +25,7 @@ from typing import Any
 from ratite.accel.registry import make_engine
 from ratite.backends import Backends
 from ratite.chardev import LocalChardev, MuxActions
+from ratite.cli.process import show, tell
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
 from ratite.core.log import Log, parse_categories
@@ -139,10 +140,11 @@ class Vm:
         no_reboot: bool = False,
         config: MachineConfig | None = None,
         mux_actions: MuxActions | None = None,
+        program: str = "ratite",
     ) -> None:
         """Build the machine; it does not run yet. Either give `config`, whole, or the usual
-        options. With `serial` the first serial port is `vm.serial`. Raises `ConfigError` or
-        `HostError`."""
+        options. With `serial` the first serial port is `vm.serial`. `program` stands in front of
+        messages on standard error. Raises `ConfigError` or `HostError`."""
         if config is None:
             size = parse_size(memory, default_suffix="M") if isinstance(memory, str) else memory
             config = MachineConfig(
@@ -178,6 +180,7 @@ class Vm:
             mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
             self.hub.fd_sets.resolve,
             escape=config.echr,
+            on_wait=lambda text: tell(program, f"info: {text}"),
         )
         self.root = Container()
         self.root.add_child("machine", self.machine)
@@ -296,7 +299,9 @@ class Vm:
             with blaming(f"-object {wanted.type_name}" if known else "-object"):
                 self.backends.add_object(wanted)
         for chardev in config.chardevs:
-            self.backends.add_chardev(chardev)
+            made = self.backends.add_chardev(chardev)
+            if made.announcement:
+                show(f"{made.announcement}\n")
         if SERIAL_ID in config.serials:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)

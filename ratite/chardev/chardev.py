@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 from ratite.chardev.options import DEFAULTS, CommonOptions
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import interruptible
 from ratite.qom import Object
 
 Bytes = bytes | bytearray | memoryview
@@ -67,7 +68,8 @@ class CharLog:
     def __init__(self, path: str, *, append: bool = False) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
         try:
-            self._fd = os.open(path, flags, 0o666)
+            with interruptible():
+                self._fd = os.open(path, flags, 0o666)
         except OSError as error:
             raise HostError.from_os("open the character log", error, path) from error
 
@@ -114,6 +116,11 @@ class Chardev(Object):
     def filename(self) -> str:
         """Where the stream leads, in the words of `query-chardev`."""
         return self.kind
+
+    @property
+    def announcement(self) -> str:
+        """A line that users must read before they can use it; "" for most kinds."""
+        return ""
 
     @property
     def frozen(self) -> bool:

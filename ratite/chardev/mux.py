@@ -97,7 +97,8 @@ class MuxPort(Chardev):
 class MuxChardev(Chardev):
     """Shares `backend`, which it claims. Each `claim` answers a new port.
 
-    The frontend attached last gets the input first. Raises ConfigError if the backend is in use.
+    The frontend attached last gets the input first. At the end the backend is closed, or if not
+    `owned` only let go. Raises ConfigError if it is in use.
     """
 
     type_name = "chardev-mux"
@@ -109,16 +110,19 @@ class MuxChardev(Chardev):
         loop: Loop,
         backend: Chardev,
         actions: MuxActions = _NO_ACTIONS,
+        escape: int = CTRL_A,
+        owned: bool = True,
         *,
         options: MuxOptions = MUX_DEFAULTS,
-        escape: int = CTRL_A,
     ) -> None:
         super().__init__(id, loop, options)
+        self._owned = owned
         self._escape = escape
         self._actions = actions
         self._ports: list[MuxPort] = []
         self._focus: MuxPort | None = None
         self._escaped = False
+        self._closed = False
         self._receiving = False
         self._timestamps = False
         self._line_start = True
@@ -130,6 +134,11 @@ class MuxChardev(Chardev):
     def filename(self) -> str:
         """Where the backend leads."""
         return self._backend.filename
+
+    @property
+    def announcement(self) -> str:
+        """The backend's, if it is the mux's own."""
+        return self._backend.announcement if self._owned else ""
 
     @property
     def claimed(self) -> bool:
@@ -278,7 +287,11 @@ class MuxChardev(Chardev):
             self._backend.accept_input()
 
     def close(self) -> None:
-        """Close the backend too."""
-        self._backend.attach(None)
-        self._backend.close()
+        """Close the backend too, or let it go."""
+        if self._owned:
+            self._backend.attach(None)
+            self._backend.close()
+        elif not self._closed:
+            self._backend.release()
+        self._closed = True
         super().close()

@@ -44,6 +44,11 @@ class PtyChardev(Chardev):
         """`pty:` and the device's path."""
         return f"pty:{self.tty_path}"
 
+    @property
+    def announcement(self) -> str:
+        """Names the device, in the words that programs look for."""
+        return f"char device redirected to {self.tty_path} (label {self.id})"
+
     def _probe_later(self) -> None:
         self._loop.post_after(PROBE_NS, self._probe)
 

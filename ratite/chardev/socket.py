@@ -20,6 +20,7 @@ from ratite.chardev.fd_stream import FdStream, close_watched
 from ratite.chardev.options import SOCKET_DEFAULTS, SocketOptions
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.signals import interruptible
 
 CONNECT_TIMEOUT = 10.0
 ANY_HOST = "*"
@@ -89,9 +90,11 @@ class SocketChardev(Chardev):
             with contextlib.suppress(OSError):
                 self._bound = options.path, os.stat(options.path).st_ino
         if options.wait:
-            on_wait(f"waiting for a connection on {_describe(options, self._listener)}")
+            on_wait(f"waiting for connection on: {self.filename}")
             self._listener.setblocking(True)
-            self._adopt(self._listener.accept()[0])
+            with interruptible():
+                connection = self._listener.accept()[0]
+            self._adopt(connection)
         self._listener.setblocking(False)
         if self._stream is None:
             self._listen_on()
@@ -117,7 +120,9 @@ class SocketChardev(Chardev):
             self._connect_in_background()
             return
         try:
-            self._adopt(_connect(self._address))
+            with interruptible():
+                connection = _connect(self._address)
+            self._adopt(connection)
         except OSError as error:
             where = _describe(self._address, None)
             raise HostError.from_os("connect to", error, where) from error

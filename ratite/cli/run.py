@@ -16,24 +16,24 @@ from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
 
 
-def run_machine(config: MachineConfig) -> int:
+def run_machine(config: MachineConfig, program: str) -> int:
     """Build the machine, run it to its end, and return the exit status. A signal that asks the
-    program to end does so properly, images closed and terminal restored, with status 0. Raises
-    `ConfigError` or `HostError`.
+    program to end does so properly, images closed and terminal restored, with status 0. `program`
+    stands in front of messages. Raises `ConfigError` or `HostError`.
     """
     if config.process.daemonize and config.boot.dump_dtb is None:
-        return _daemonize(config)
-    return _run(config, _nothing)
+        return _daemonize(config, program)
+    return _run(config, program, _nothing)
 
 
 def _nothing() -> None:
     return
 
 
-def _run(config: MachineConfig, ready: Callable[[], None]) -> int:
+def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
     with HeldSignals() as signals, _pid_file(config.process.pid_file):
         try:
-            with Vm(config=config) as vm:
+            with Vm(config=config, program=program) as vm:
                 if config.boot.dump_dtb is not None:
                     _dump_device_tree(vm, config.boot.dump_dtb)
                     return 0
@@ -89,7 +89,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
         os.close(handle)
 
 
-def _daemonize(config: MachineConfig) -> int:
+def _daemonize(config: MachineConfig, program: str) -> int:
     """Go to the background; the foreground process ends when the machine is built, with its error
     if there is one.
     """
@@ -112,7 +112,7 @@ def _daemonize(config: MachineConfig) -> int:
         os.close(writer)
 
     try:
-        status = _run(config, ready)
+        status = _run(config, program, ready)
     except (ConfigError, HostError) as error:
         os.write(writer, str(error).encode())
         status = 1

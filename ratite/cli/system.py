@@ -40,7 +40,7 @@ def launch(program: str, arguments: Sequence[str]) -> int:
             return 0
         from ratite.cli.run import run_machine
 
-        return run_machine(config)
+        return run_machine(config, program)
     except (ConfigError, HostError) as error:
         return report(program, error)
     except KeyboardInterrupt:

@@ -163,3 +163,14 @@ def test_the_backend_is_claimed(loop: EventLoop) -> None:
         null.claim()
     assert mux.filename == "null"
     mux.close()
+
+
+def test_a_backend_of_another_is_let_go_at_the_end(loop: EventLoop) -> None:
+    null = NullChardev("c0", loop)
+    mux = MuxChardev("m0", loop, null, owned=False)
+    assert null.claimed
+    mux.close()
+    assert not null.claimed
+    null.claim()
+    mux.close()
+    assert null.claimed

@@ -93,7 +93,7 @@ def test_a_server_may_wait_for_its_first_client(
         threading.Thread(target=lambda: clients.append(connect(path))).start()
 
     server = SocketChardev("c0", loop, arrive, options=SocketOptions(path=str(path), server=True))
-    assert messages == [f"waiting for a connection on unix:{path},server=on"]
+    assert messages == [f"waiting for connection on: disconnected:unix:{path},server=on"]
     server.attach(recorder)
     assert recorder.events == [CharEvent.OPENED]
     until(lambda: clients)

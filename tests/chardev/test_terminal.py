@@ -221,6 +221,8 @@ def test_a_pty_opens_and_closes_with_its_client(
     chardev = PtyChardev("c0", loop)
     chardev.attach(recorder)
     assert chardev.filename == f"pty:{chardev.tty_path}"
+    label = chardev.id
+    assert chardev.announcement == (f"char device redirected to {chardev.tty_path} (label {label})")
     assert chardev.write(b"lost") == 4
     for _ in range(2):
         client = os.open(chardev.tty_path, os.O_RDWR | os.O_NOCTTY)

@@ -61,6 +61,29 @@ def run(*words: str, prepare: Callable[[], object] | None = None) -> tuple[int, 
 # -- signals
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "-serial unix:{path},server=on",
+        "-chardev socket,id=c,path={path},server",
+        "-qmp unix:{path},server",
+    ],
+)
+def test_a_server_that_waits_says_so_and_ends_when_told(
+    tmp_path: Path, device: str, number: signal.Signals
+) -> None:
+    path, pid_file = tmp_path / "s", tmp_path / "pid"
+    process = start(*QUIET, "-pidfile", str(pid_file), *device.format(path=path).split())
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    where = f"disconnected:unix:{path},server=on"
+    assert line == f"{PROGRAM}: info: waiting for connection on: {where}\n"
+    process.send_signal(number)
+    assert end(process) == (0, "", "")
+    assert not path.exists() and not pid_file.exists()
+
+
 @pytest.mark.parametrize("option", ["-kernel", "-bios", "-D"])
 def test_a_pipe_without_another_end_can_be_given_up(tmp_path: Path, option: str) -> None:
     pipe, pid_file = tmp_path / "pipe", tmp_path / "pid"
@@ -137,7 +160,7 @@ def test_help_that_nobody_reads_is_no_error() -> None:
     os.close(writer)
 
 
-@pytest.mark.parametrize("words", ["-M help", "-h", "-version"])
+@pytest.mark.parametrize("words", ["-M help", "-h", "-version", "-display none -S -serial pty"])
 def test_output_that_is_refused_is_one_line(words: str) -> None:
     with open("/dev/full", "w") as full:
         status, _, err = run(*words.split(), prepare=lambda: os.dup2(full.fileno(), 1))
@@ -157,3 +180,26 @@ def test_too_little_address_space_is_one_line(gigabytes: int) -> None:
     )
     assert status == 1
     assert refused(err).endswith("Cannot allocate memory")
+
+
+# -- pseudo terminals
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        ("-serial pty", "serial0"),
+        ("-serial mon:pty", "serial0-base"),
+        ("-chardev pty,id=x", "x"),
+        ("-monitor pty", "compat_monitor0"),
+        ("-gdb pty", "gdb"),
+    ],
+)
+def test_a_pseudo_terminal_tells_its_path(words: str, label: str) -> None:
+    process = start(*QUIET, *words.split())
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    match = re.fullmatch(rf"char device redirected to (/dev/\S+) \(label {label}\)\n", line)
+    assert match is not None and Path(match[1]).is_char_device()
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (0, "", "")

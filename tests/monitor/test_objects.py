@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,38 @@ def test_backends_of_every_kind(qmp: QmpClient, tmp_path: Path) -> None:
         qmp.result("chardev-remove", id=id)
     text = qmp.error("chardev-add", id="x", backend={"type": "ringbuf", "data": {"size": 100}})[1]
     assert text.startswith("Failed to add chardev 'x': ") and "power of two" in text
+
+
+def test_a_mux_shares_a_backend_by_its_id(qmp: QmpClient) -> None:
+    mux = {"type": "mux", "data": {"chardev": "base"}}
+    assert "'base' not found" in qmp.error("chardev-add", id="mux", backend=mux)[1]
+    qmp.result("chardev-add", id="base", backend={"type": "null", "data": {}})
+    qmp.result("chardev-add", id="mux", backend=mux)
+    assert qmp.error("chardev-remove", id="base")[1] == "Chardev 'base' is busy"
+    qmp.result("chardev-remove", id="mux")
+    qmp.result("chardev-remove", id="base")
+
+
+def test_a_serial_port_and_a_monitor_share_a_named_mux(make_vm: MakeVm, tmp_path: Path) -> None:
+    path = tmp_path / "mux"
+    machine = make_vm(
+        f"-chardev socket,id=n,path={path},server=on,wait=off -chardev mux,id=m,chardev=n "
+        "-serial chardev:m -mon chardev=m"
+    )
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(path))
+        client.sendall(b"\x01cinfo status\r")
+        data = b""
+        while b"VM status: paused" not in data:
+            data += client.recv(4096)
+    assert machine.client().error("chardev-remove", id="n")[1] == "Chardev 'n' is busy"
+
+
+def test_a_pseudo_terminal_made_by_a_person_tells_its_path(qmp: QmpClient) -> None:
+    text = qmp.hmp("chardev-add pty,id=p1")
+    assert re.fullmatch(r"char device redirected to /dev/\S+ \(label p1\)\n", text)
+    assert qmp.hmp("chardev-remove p1") == ""
 
 
 def test_a_tcp_server_listens_on_this_host_only(qmp: QmpClient) -> None:

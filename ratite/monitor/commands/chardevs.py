@@ -163,6 +163,14 @@ class SocketBackend(CommonBackend):
     reconnect: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class MuxBackend(CommonBackend):
+    """Another character backend, shared."""
+
+    case: ClassVar[str] = "mux"
+    chardev: Annotated[str, Doc("its id")]
+
+
 Backend = Annotated[
     NullBackend
     | PtyBackend
@@ -170,7 +178,8 @@ Backend = Annotated[
     | FileBackend
     | PipeBackend
     | RingbufBackend
-    | SocketBackend,
+    | SocketBackend
+    | MuxBackend,
     Tagged("type", "ChardevBackend", nested="data"),
 ]
 
@@ -213,6 +222,8 @@ def _options(session: Session, taken: ExitStack, backend: Any) -> dict[str, Prop
             options["path"] = backend.device
         case RingbufBackend():
             options["size"] = backend.size
+        case MuxBackend():
+            options["chardev"] = backend.chardev
         case SocketBackend():
             options |= {"server": backend.server, "nodelay": backend.nodelay}
             options |= {"telnet": backend.telnet, "reconnect": backend.reconnect}

@@ -105,14 +105,15 @@ def device_del(shell: Shell, device: Annotated[str, Completed(_peripherals)]) ->
 
 
 @hmp("chardev-add", "add chardev")
-def chardev_add(shell: Shell, args: Rest) -> None:
+def chardev_add(shell: Shell, args: Rest) -> str:
     """Open a character backend: `BACKEND,id=ID[,PROP=VALUE]...`."""
     given = parse_keyval(args, "backend")
     backend, id = given.pop("backend", None), given.pop("id", None)
     if backend is None or id is None:
         raise missing("backend" if backend is None else "id")
     mux = given.pop("mux", "off") == "on"
-    shell.vm.backends.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
+    made = shell.vm.backends.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
+    return f"{made.announcement}\n" if made.announcement else ""
 
 
 @hmp("chardev-remove", "remove chardev")
