@@ -19,7 +19,8 @@ from ratite.chardev.chardev import Bytes, Chardev, Loop
 from ratite.chardev.fd_stream import FdStream, close_watched
 from ratite.chardev.options import SOCKET_DEFAULTS, SocketOptions
 from ratite.core.char import CharEvent
-from ratite.core.errors import ConfigError, HostError
+from ratite.core.errors import ConfigError, HostError, blaming
+from ratite.core.port import check_port
 from ratite.core.signals import interruptible
 
 CONNECT_TIMEOUT = 10.0
@@ -256,10 +257,15 @@ def _check(id: str, options: SocketOptions) -> None:
             f"character device {id!r}: a socket takes one of path=, port= and fd=, "
             f"not {' and '.join(given) if given else 'none'}"
         )
+    if options.path == "":
+        raise ConfigError(f"character device {id!r}: path= is empty")
     if options.server and options.reconnect:
         raise ConfigError(f"character device {id!r}: reconnect= is for clients, not for server=on")
     if options.fd is not None and not options.fd.isdecimal():
         raise ConfigError(f"character device {id!r}: fd={options.fd} is not a descriptor number")
+    if options.port is not None:
+        with blaming(f"character device {id!r}"):
+            check_port(options.port)
 
 
 def _describe(options: SocketOptions, listener: socket.socket | None) -> str:

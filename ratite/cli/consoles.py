@@ -110,7 +110,7 @@ def _uses_stdio(draft: Draft) -> bool:
 
 def _check(text: str) -> None:
     """Refuse a short form that cannot be read, while the option's name is known."""
-    if text.startswith(_NAMED_PREFIX):
+    if text.startswith(_NAMED_PREFIX) and text != _NAMED_PREFIX:
         return
     convert.short_chardev(text, "check", signal=False)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ratite.cli.keyval import Settings, suggest, to_integer
+from ratite.cli.keyval import Settings, suggest, to_integer, to_text
 from ratite.core import ConfigError, LogCategory
+from ratite.core.port import check_port
 from ratite.machines.config import (
     AccelConfig,
     AddFdConfig,
@@ -37,6 +38,14 @@ from ratite.machines.config import (
 _CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 _RAM_ALIGN = 8192  # bytes: what -m is rounded up to
 _UINT64_MAX = (1 << 64) - 1
+_SHORT_FORMS = {  # of character devices: those that need more than a word
+    "file": "file:PATH",
+    "pipe": "pipe:PATH",
+    "unix": "unix:PATH",
+    "tcp": "tcp:HOST:PORT",
+    "telnet": "telnet:HOST:PORT",
+    "chardev": "chardev:ID",
+}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -204,7 +213,10 @@ def chardev(text: str) -> ChardevConfig:
     if id is None:
         raise ConfigError("'id' is missing")
     shared = settings.switch("mux", False)
-    return ChardevConfig(backend, id, shared, _with_old_words(settings.rest()))
+    properties = _with_old_words(settings.rest())
+    if backend == "socket" and "port" in properties:
+        check_port(to_text(properties["port"]))
+    return ChardevConfig(backend, id, shared, properties)
 
 
 def _with_old_words(properties: dict[str, PropertyValue]) -> dict[str, PropertyValue]:
@@ -227,23 +239,26 @@ def short_chardev(text: str, id: str, *, signal: bool) -> ChardevConfig | None:
         return ChardevConfig("stdio", id, properties={"signal": signal})
     if not colon and text == "none":
         return None
-    if kind in ("file", "pipe") and rest:
+    if colon and not rest and kind in _SHORT_FORMS:
+        raise ConfigError(f"'{text}' is incomplete: {_SHORT_FORMS[kind]}")
+    if kind in ("file", "pipe"):
         return ChardevConfig(kind, id, properties={"path": rest.replace(",,", ",")})
-    if kind == "unix" and rest:
-        settings = Settings.read(rest, "path")
-        return ChardevConfig("socket", id, properties=_with_old_words(settings.rest()))
-    if kind in ("tcp", "telnet") and rest:
+    if kind == "unix":
+        properties = Settings.read(rest, "path").rest()
+        if not properties["path"]:
+            raise ConfigError(f"'{text}' needs a path: {_SHORT_FORMS[kind]}")
+        return ChardevConfig("socket", id, properties=_with_old_words(properties))
+    if kind in ("tcp", "telnet"):
         settings = Settings.read(rest, "address")
-        host, separator, port = settings.required("address").rpartition(":")
+        host, separator, port = (settings.text("address") or "").rpartition(":")
         if not separator or not port:
-            raise ConfigError(f"'{text}' needs a port: {kind}:HOST:PORT")
+            raise ConfigError(f"'{text}' needs a port: {_SHORT_FORMS[kind]}")
+        check_port(port)
         telnet: dict[str, PropertyValue] = {"telnet": True} if kind == "telnet" else {}
         properties = {"host": host.strip("[]"), "port": port, **telnet, **settings.rest()}
         return ChardevConfig("socket", id, properties=_with_old_words(properties))
-    forms = ("stdio", "pty", "null", "none", "file:", "pipe:", "unix:", "tcp:", "telnet:")
-    raise ConfigError(
-        f"'{text}' is no character device{suggest(kind + colon, (*forms, 'chardev:', 'mon:'))}"
-    )
+    forms = ("stdio", "pty", "null", "none", *(f"{name}:" for name in _SHORT_FORMS))
+    raise ConfigError(f"'{text}' is no character device{suggest(kind + colon, (*forms, 'mon:'))}")
 
 
 def mon(text: str) -> MonitorConfig:

@@ -36,8 +36,9 @@ class HostError(RatiteError):
     def from_os(cls, attempt: str, error: OSError, path: str | os.PathLike[str] = "") -> Self:
         """Say "cannot <attempt> '<path>': <the host's reason>". Use with `raise ... from error`."""
         where = f" '{os.fspath(path)}'" if path else ""
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return cls(f"cannot {attempt}{where}: {reason}", error.errno or 0)
+        # The error's own text: `strerror` does not know the numbers of name resolution.
+        reason = error.strerror or str(error)
+        return cls(f"cannot {attempt}{where}: {reason}", max(error.errno or 0, 0))
 
 
 class InternalError(RatiteError):

@@ -41,7 +41,11 @@ class MonitorHub:
         for entry in wanted:
             try:
                 self.fd_sets.add(os.dup(entry.fd), entry.set_id, entry.opaque)
-            except (OSError, QmpError) as error:
+            except OSError:
+                raise ConfigError(
+                    f"-add-fd: fd={entry.fd} is not valid or already in use"
+                ) from None
+            except QmpError as error:
                 raise ConfigError(f"-add-fd: fd={entry.fd}: {error}") from None
 
     def add(self, wanted: MonitorConfig, chardev: Chardev) -> None:

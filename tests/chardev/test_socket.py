@@ -187,6 +187,9 @@ def test_a_handed_over_descriptor_is_used(loop: EventLoop, recorder: Any, until:
         ({"path": "x", "port": "1"}, "path and port"),
         ({"path": "x", "server": True, "reconnect": 1}, "reconnect"),
         ({"fd": "three"}, "not a descriptor number"),
+        ({"path": "", "server": True}, "path= is empty"),
+        ({"port": "65536"}, "'c0': port 65536 is out of range: 0 to 65535"),
+        ({"port": "-1", "server": True}, "'c0': port -1 is out of range: 0 to 65535"),
     ],
 )
 def test_options_that_do_not_go_together(
@@ -197,8 +200,9 @@ def test_options_that_do_not_go_together(
 
 
 def test_an_unknown_host_is_a_host_error(loop: EventLoop) -> None:
-    with pytest.raises(HostError, match="connect to"):
+    with pytest.raises(HostError, match=r"'tcp:127\.0\.0\.1:nonsense': Servname") as error:
         SocketChardev("c", loop, options=SocketOptions(host="127.0.0.1", port="nonsense"))
+    assert error.value.errno == 0
 
 
 def test_telnet_greets_breaks_and_escapes(

@@ -101,6 +101,20 @@ def test_a_chardev_keeps_its_properties() -> None:
         ("-serial chardev:x", "-serial: there is no chardev 'x'"),
         ("-mon x", "-mon: there is no chardev 'x'; known: serial0"),
         ("-serial tcp:h", "-serial: 'tcp:h' needs a port: tcp:HOST:PORT"),
+        ("-serial tcp:", "-serial: 'tcp:' is incomplete: tcp:HOST:PORT"),
+        ("-serial tcp:,server", "-serial: 'tcp:,server' needs a port: tcp:HOST:PORT"),
+        ("-serial mon:file:", "-serial: 'file:' is incomplete: file:PATH"),
+        ("-monitor unix:", "-monitor: 'unix:' is incomplete: unix:PATH"),
+        ("-qmp unix:,server", "-qmp: 'unix:,server' needs a path: unix:PATH"),
+        ("-monitor chardev:", "-monitor: 'chardev:' is incomplete: chardev:ID"),
+        ("-serial tcp::65536", "-serial: port 65536 is out of range: 0 to 65535"),
+        ("-monitor telnet::-1", "-monitor: port -1 is out of range: 0 to 65535"),
+        ("-qmp tcp::99999,server", "-qmp: port 99999 is out of range: 0 to 65535"),
+        ("-gdb tcp::99999", "-gdb: port 99999 is out of range: 0 to 65535"),
+        (
+            "-chardev socket,id=c,host=localhost,port=99999",
+            "-chardev: port 99999 is out of range: 0 to 65535",
+        ),
         (
             "-serial stdio -monitor stdio",
             "-chardev: serial0 and compat_monitor0 both want the terminal; share it: "
