@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ratite.cli.draft import Display, Topic, Wanted
 from ratite.cli.keyval import suggest
+from ratite.cli.machine_option import PROPERTIES
 from ratite.core import ConfigError
 from ratite.core.log import help_text as log_help
 from ratite.devices import Device
@@ -27,6 +28,12 @@ _CATEGORIES = (
     "CPU",
     "Watchdog",
 )
+_UNKNOWN = {
+    "-device": "not a valid device model name",
+    "-object": "not a known type",
+    "-chardev": "not a known type",
+    "-cpu": "not a known model",
+}
 _CHARDEV_PREFIX = "chardev-"
 _INTERNAL_CHARDEVS = frozenset({"chardev-mux-port", "chardev-local"})  # made by others
 
@@ -49,7 +56,7 @@ def answer(wanted: Wanted) -> str:
         case Topic.LOG:
             return log_help()
         case Topic.MACHINES:
-            return _machines()
+            return _machines() if wanted.name is None else _machine_properties(wanted.name)
         case Topic.CPUS:
             return _cpus(wanted.name)
         case Topic.ACCELS:
@@ -98,13 +105,22 @@ def _listing(heading: str, names: Iterable[str]) -> str:
 
 
 def _properties(name: str | None, classes: dict[str, type[Object]], option: str) -> str:
-    cls = classes.get(name or "")
+    name = name or ""
+    cls = classes.get(name)
     if cls is None:
-        raise ConfigError(f"{option}: '{name}' is not a known type{suggest(name or '', classes)}")
-    lines = [entry.help_line() for _, entry in sorted(cls.properties().items())]
+        raise ConfigError(f"{option}: '{name}' is {_UNKNOWN[option]}{_hint(name, classes, option)}")
+    return _property_list(name, [entry.help_line() for entry in cls.properties().values()])
+
+
+def _property_list(name: str, lines: list[str]) -> str:
     if not lines:
         return f"There are no options for {name}.\n"
-    return "\n".join([f"{name} options:", *lines]) + "\n"
+    return "\n".join([f"{name} options:", *sorted(lines)]) + "\n"
+
+
+def _hint(name: str, known: Iterable[str], option: str) -> str:
+    hint = suggest(name, known)
+    return hint if "did you mean" in hint else f"; `{option} help` lists them"
 
 
 def _chardevs(name: str | None) -> str:
@@ -123,6 +139,21 @@ def _machines() -> str:
 
     lines = [f"{name:<20} {cls.description}" for name, cls in machine_types("riscv64").items()]
     return "\n".join(["Supported machines are:", *lines]) + "\n"
+
+
+def _machine_properties(name: str) -> str:
+    """Those of the board, and those that every machine has."""
+    from ratite.machines.machine import machine_types
+
+    boards = machine_types("riscv64")
+    board = boards.get(name)
+    if board is None:
+        raise ConfigError(
+            f"-machine: unsupported machine type '{name}'{_hint(name, boards, '-machine')}"
+        )
+    common = [f"{f'  {key}=<string>':<24} - {text}" for key, text in PROPERTIES.items()]
+    own = [entry.help_line() for entry in board.properties().values()]
+    return _property_list(board.type_name, [*common, *own])
 
 
 def _cpus(name: str | None) -> str:

@@ -6,6 +6,13 @@ from ratite.cli.draft import Draft, Topic, Wanted
 from ratite.cli.keyval import Settings
 from ratite.machines.config import AccelConfig
 
+PROPERTIES = {
+    "accel": "accelerators to try, in order: A[:B]...",
+    "dumpdtb": "write the device tree to this file and end",
+    "memory-backend": "id of the memory backend object that is the guest's memory",
+}
+"""What every board takes, with a line of help each."""
+
 
 def machine(draft: Draft, text: str) -> None:
     """`[type=]NAME[,dumpdtb=FILE][,accel=A[:B]...][,PROP=VALUE]...`; may be given in parts."""

@@ -12,16 +12,21 @@ from ratite.core import ConfigError
 from ratite.machines.config import SmpConfig
 
 _LIMIT = 512  # of any board
+_INT64 = (-(1 << 63), (1 << 63) - 1)
 
 
 def parse_smp(text: str) -> SmpConfig:
-    """Read `[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]`."""
+    """Read `[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]`. How many CPUs there can be is
+    for the board to say, which refuses none as well.
+    """
     settings = Settings.read(text, "cpus")
-    cpus, most, sockets, cores, threads = (
-        settings.integer(key, 1, _LIMIT)
-        for key in ("cpus", "maxcpus", "sockets", "cores", "threads")
+    cpus = settings.integer("cpus", *_INT64)
+    most, sockets, cores, threads = (
+        settings.integer(key, 1, _LIMIT) for key in ("maxcpus", "sockets", "cores", "threads")
     )
     settings.done()
+    if cpus is not None and cpus < 1:
+        return SmpConfig(cpus, cpus, 1, cpus, 1)
     total = most or cpus
     threads = threads or 1
     if cores is None:

@@ -177,9 +177,10 @@ class Machine(Object):
             self.reset()
 
     def _check_limits(self, config: MachineConfig) -> None:
-        if config.smp.cpus > self.max_cpus:
+        if not 1 <= config.smp.cpus <= self.max_cpus:
             raise ConfigError(
-                f"-smp: {config.smp.cpus} CPUs; machine '{self.name}' takes at most {self.max_cpus}"
+                f"-smp: cpus: {config.smp.cpus} is out of range: "
+                f"1 to {self.max_cpus} for machine '{self.name}'"
             )
         self._check_memory()
         if config.boot.kernel is None:
@@ -291,7 +292,10 @@ class Machine(Object):
         """
         cls = find_type(wanted.driver)
         if cls is None or not issubclass(cls, Device) or not cls.user_creatable:
-            raise ConfigError(f"-device: '{wanted.driver}' is not a valid device model name")
+            raise ConfigError(
+                f"-device: '{wanted.driver}' is not a valid device model name; "
+                "`-device help` lists them"
+            )
         with blaming(f"-device {wanted.driver}"):
             return self.plug_device(cls, wanted, self.bus_for(cls, wanted))
 

@@ -199,7 +199,7 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
         ("-zzz", "-zzz: no such option; -h lists the options"),
         ("x.img", "'x.img' is no option: options begin with '-'; an image is -drive file=x.img"),
         ("-kernel", "-kernel: needs a value: FILE"),
-        ("-smp 0", "-smp: cpus: 0 is out of range: 1 to 512"),
+        ("-smp 2,cores=0", "-smp: cores: 0 is out of range: 1 to 512"),
         ("-smp two", "-smp: cpus: 'two' is not a whole number"),
         ("-smp cpsu=2", "-smp: 'cpsu' is not known; did you mean 'cpus'?"),
         (

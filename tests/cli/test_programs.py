@@ -29,6 +29,9 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "first"),
     [
         ("-device help", ""),
+        ("-M virt,help", "virt-machine options:\n  accel=<string>"),
+        ("-M spike,?", "spike-machine options:"),
+        ("-M virt,aclint=on,help", "virt-machine options:"),
         ("-object help", "List of user creatable objects:"),
         ("-object rng-random,help", "rng-random options:"),
         ("-chardev help", "Available chardev backend types:"),
@@ -47,7 +50,9 @@ def test_help_as_a_value_lists_what_there_is(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ("-smp 0", "-smp: cpus: 0 is out of range: 1 to 512"),
+        ("-smp 0", "-smp: cpus: 0 is out of range: 1 to 512 for machine 'virt'"),
+        ("-M vrit,help", "-machine: unsupported machine type 'vrit'; did you mean 'virt'?"),
+        ("-device ns16550a,help", "-device: 'ns16550a' is not a valid device model name; `-device"),
         ("-krenel x", "-krenel: no such option; did you mean '-kernel'?"),
         ("-object rng-rondom,help", "-object: 'rng-rondom' is not a known type; did you mean"),
     ],

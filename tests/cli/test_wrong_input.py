@@ -129,13 +129,14 @@ CASES = """
 -cpu nosuch                              | -cpu: unable to find CPU model 'nosuch'
 -cpu rv64,nosuch=on                      | -cpu rv64: Property 'rv64-riscv-cpu.nosuch' not found
 -cpu rv64,zba=maybe                      | -cpu rv64: Parameter 'zba' expects 'on' or 'off'
--smp 0                                   | -smp: cpus: 0 is out of range: 1 to 512
--smp 9 -M spike                          | -smp: 9 CPUs; machine 'spike' takes at most 8
+-smp 0                                   | -smp: cpus: 0 is out of range: 1 to 512 for machine 'virt'
+-smp -1                                  | -smp: cpus: -1 is out of range: 1 to 512 for machine 'virt'
+-smp 9 -M spike                          | -smp: cpus: 9 is out of range: 1 to 8 for machine 'spike'
 -smp 2,sockets=3                         | -smp: sockets (3) * cores (1) * threads (1) = 3
 -accel nosuch                            | -accel: invalid accelerator nosuch
 -accel tcg,nosuch=1                      | -accel tcg: Property 'nosuch' not found
 -accel tcg,tb-size=many                  | -accel tcg: tb-size
--device nosuch                           | -device: 'nosuch' is not a valid device model name
+-device nosuch                           | -device: 'nosuch' is not a valid device model name; `-device help` lists them
 -device virtio-rng-device,nosuch=1       | Property 'virtio-rng-device.nosuch' not found
 -device virtio-rng-device,period=0       | -device virtio-rng-device: 'period' parameter expects
 -device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer, not 'some'
@@ -157,6 +158,10 @@ CASES = """
 -chardev file,id=c                       | Property 'chardev-file.path' must be set
 -chardev file,id=c,path=none/f           | cannot open 'none/f': No such file or directory
 -chardev socket,id=c,path=none           | cannot connect to 'unix:none': No such file or directory
+-chardev socket,id=c,host=localhost,port=none | cannot connect to 'tcp:localhost:none': Servname not supported
+-chardev mux,id=m                        | character device 'm': mux: no chardev given
+-chardev mux,id=m,chardev=n -chardev null,id=n | character device 'm': mux: base chardev 'n' not found
+-add-fd fd=99,set=1                      | -add-fd: fd=99 is not valid or already in use
 -chardev ringbuf,id=c,size=3             | character device 'c': size must be a power of two
 -serial chardev:nosuch                   | -serial: there is no chardev 'nosuch'
 -serial file:none/f                      | cannot open 'none/f': No such file or directory
