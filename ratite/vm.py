@@ -25,6 +25,8 @@ from typing import Any
 from ratite.accel.registry import make_engine
 from ratite.backends import Backends
 from ratite.chardev import LocalChardev, MuxActions
+from ratite.cli.convert import accel as read_accel
+from ratite.cli.convert import cpu as read_cpu
 from ratite.cli.process import show, tell
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
@@ -36,7 +38,6 @@ from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
 from ratite.debugger import Debugger, serve_qtest
 from ratite.devices.power import PowerAction
 from ratite.machines.config import (
-    AccelConfig,
     BootConfig,
     CpuConfig,
     DriveConfig,
@@ -143,18 +144,19 @@ class Vm:
         program: str = "ratite",
     ) -> None:
         """Build the machine; it does not run yet. Either give `config`, whole, or the usual
-        options. With `serial` the first serial port is `vm.serial`. `program` stands in front of
-        messages on standard error. Raises `ConfigError` or `HostError`."""
+        options; `cpu` and `accel` may have properties, as on the command line (`"rv64,zba=off"`).
+        With `serial` the first serial port is `vm.serial`. `program` stands in front of messages
+        on standard error. Raises `ConfigError` or `HostError`."""
         if config is None:
             size = parse_size(memory, default_suffix="M") if isinstance(memory, str) else memory
             config = MachineConfig(
                 board=machine,
-                cpu=CpuConfig(cpu),
+                cpu=CpuConfig() if cpu is None else read_cpu(cpu),
                 memory=MemoryConfig(size),
                 smp=SmpConfig(cpus, cpus, 1, cpus, 1),
                 boot=BootConfig(_path(kernel), _path(initrd), append, _path(dtb), bios),
                 drives=tuple(_drive(index, drive) for index, drive in enumerate(drives)),
-                accels=(AccelConfig(accel),),
+                accels=(read_accel(accel),),
                 on_reboot=RebootAction.SHUTDOWN if no_reboot else RebootAction.RESET,
             )
             if serial:
@@ -169,6 +171,7 @@ class Vm:
         self.listeners: list[Callable[[Change, Cause], None]] = []
         """Called on the main loop, with the machine lock held, after each change of the whole."""
         self._ended = threading.Event()
+        self._closed = False
         self._crash: BaseException | None = None
         self._closers: list[Callable[[], None]] = []
         self._icount_now = [0]
@@ -316,7 +319,9 @@ class Vm:
     # -- life
 
     def start(self) -> None:
-        """Let the guest run, or go on. Does nothing if it runs."""
+        """Let the guest run, or go on. Does nothing if it runs. Raises `RuntimeError` after
+        `close`."""
+        self._check_open()
         if self.runner.running:
             return
         with self.machine.lock:
@@ -326,13 +331,14 @@ class Vm:
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Pause the guest. Does nothing if it does not run."""
-        if self.machine.run_state is RunState.RUNNING:
+        if not self._closed and self.machine.run_state is RunState.RUNNING:
             self.runner.pause()
             self.machine.run_state = state
             self._happened(Change.STOP)
 
     def reset(self, cause: Cause = Cause.HOST_QMP_RESET) -> None:
-        """Press the reset button."""
+        """Press the reset button. Raises `RuntimeError` after `close`."""
+        self._check_open()
         running = self.runner.running
         self.runner.pause()
         with self.machine.lock:
@@ -410,9 +416,15 @@ class Vm:
         self.on_end()
 
     def close(self) -> None:
-        """End the machine and give everything back to the host."""
+        """End the machine and give everything back to the host. It cannot run again; calls after
+        the first do nothing."""
         self._end()
         self._release()
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the machine is closed; make a new one")
 
     def _release(self) -> None:
         closers, self._closers = self._closers, []
@@ -466,7 +478,10 @@ class Vm:
     # -- memory and registers
 
     def read_memory(self, gpa: int, size: int) -> bytes:
-        """Guest-physical memory, devices included. Raises `ValueError` where nothing answers."""
+        """Guest-physical memory, devices included. Raises `ValueError` where nothing answers, and
+        for a negative size."""
+        if size < 0:
+            raise ValueError(f"size {size} is negative")
         with self.machine.lock:
             data, result = self.machine.memory.read_bytes(Gpa(gpa), size)
         if result is not MemTxResult.OK:
@@ -520,9 +535,12 @@ class RegisterView:
         return int(csr_read(self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key])))
 
     def __setitem__(self, name: str, value: int) -> None:
-        """Set a register. Raises `KeyError`."""
+        """Set a register, to 64 bits; a negative value means its two's complement. Raises
+        `KeyError`, and `ValueError` for a value that 64 bits cannot hold."""
         from ratite.isa.riscv.csr import CSR_NUMBER, csr_write
 
+        if not -(1 << 63) <= value < 1 << 64:
+            raise ValueError(f"{name}: {value:#x} does not fit into 64 bits")
         place, key = self._place(name)
         if isinstance(key, int):
             if place is not self._vcpu.state.x or key:

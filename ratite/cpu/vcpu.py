@@ -219,6 +219,7 @@ class Runner(ABC):
         with self.lock.unlocked():
             for thread in self._threads:
                 thread.join()
+        self._threads.clear()
 
     def on_vcpu_thread(self) -> bool:
         """Whether the caller is one of the vCPU threads."""
