@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import boot, cpu, devices, memory, start
+from bench import boot, cpu, devices, guest, memory, start
 from bench.report import Section, host_facts, save, write_document
 from bench.side_by_side import Plan
 
@@ -25,6 +25,7 @@ MODES: dict[str, Callable[[Plan], Section]] = {
     "start": start.measure,
     "memory": memory.measure,
     "devices": devices.measure,
+    "guest": guest.measure,
 }
 
 

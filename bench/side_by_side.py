@@ -86,44 +86,75 @@ def run_to_end(command: list[str], *, timeout: float = 300) -> str:
     return result.stdout
 
 
+class Session:
+    """A program whose output is watched, and which may be spoken to; killed at the end."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 120,
+    ) -> None:
+        self.started = time.monotonic()
+        self._name = " ".join(command)
+        self._timeout = timeout
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def send(self, line: str) -> None:
+        """Type a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def until(self, marker: bytes) -> None:
+        """Read until `marker` is in the output (empty: until the program has ended)."""
+        assert self.process.stdout is not None
+        stream = self.process.stdout
+        deadline = time.monotonic() + self._timeout
+        seen = bytearray()
+        while not marker or marker not in seen:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([stream], [], [], max(left, 0))
+            data = os.read(stream.fileno(), 65536) if ready else b""
+            if not data and (marker or not ready):
+                text = seen[-400:].decode("utf-8", "replace")
+                raise BenchError(f"{self._name}: no {marker!r} but {text!r}")
+            if not data:
+                self.process.wait(self._timeout)
+                break
+            seen += data
+
+
 def seconds_until(
     command: list[str],
     marker: bytes,
     *,
     environment: Mapping[str, str] | None = None,
-    timeout: float = 120,
     inspect: Callable[[int], None] = lambda pid: None,
 ) -> float:
     """Seconds from starting a program until `marker` is in its output (empty: until it has ended).
 
     `inspect` is called then with its process id; after that it is killed.
     """
-    start = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment,
-    )
-    assert process.stdout is not None
-    try:
-        seen = bytearray()
-        while not marker or marker not in seen:
-            left = start + timeout - time.monotonic()
-            ready, _, _ = select.select([process.stdout], [], [], max(left, 0))
-            data = os.read(process.stdout.fileno(), 65536) if ready else b""
-            if not data and (marker or not ready):
-                text = seen[-400:].decode("utf-8", "replace")
-                raise BenchError(f"{' '.join(command)}: no {marker!r} but {text!r}")
-            if not data:
-                process.wait(timeout)
-                break
-            seen += data
-        elapsed = time.monotonic() - start
-        inspect(process.pid)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with Session(command, environment=environment) as session:
+        session.until(marker)
+        elapsed = time.monotonic() - session.started
+        inspect(session.process.pid)
     return elapsed
