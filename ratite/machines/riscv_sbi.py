@@ -16,7 +16,7 @@ from ratite.core.clock import Clock
 from ratite.cpu.exits import Exit
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.devices.power import PowerAction
-from ratite.isa.riscv.state import SSI, STCE, STI, SUPERVISOR
+from ratite.isa.riscv.state import SIE, SSI, STCE, STI, SUPERVISOR
 from ratite.isa.riscv.trap import time_ticks
 from ratite.memory import AddressSpace, Gpa, MemTxResult
 from ratite.native import u32, u64
@@ -27,10 +27,12 @@ BASE, TIME, IPI, RFENCE = 0x10, 0x5449_4D45, 0x73_5049, 0x5246_4E43
 HSM, SRST, DBCN = 0x48_534D, 0x5352_5354, 0x4442_434E
 SPEC_VERSION = 2 << 24
 IMPLEMENTATION_ID = 0x7261_7469  # none is registered; "rati" cannot be taken for another's
-STARTED, STOPPED = 0, 1
+STARTED, STOPPED, SUSPENDED, RESUME_PENDING = 0, 1, 4, 6  # a hart starts and stops at once
+RETENTIVE, NON_RETENTIVE = 0, 0x8000_0000
 CONSOLE_CHUNK = 4096
 
-Answer = tuple[int, int]
+Answer = tuple[int, int] | None
+"""Error and value, or None if the call does not return to the caller."""
 
 
 class Sbi:
@@ -51,6 +53,7 @@ class Sbi:
         self._console_write = console_write
         self._fdt = 0
         self._deadlines = [1 << 64] * len(harts)
+        self._suspended_at = [-1] * len(harts)  # instructions retired when it was suspended
         self._timers = [clock.timer(self._expiry(hart)) for hart in harts]
         self._console_read = console_read
         self._extensions: dict[int, Callable[[RiscvVcpu, int, list[int]], Answer]] = {
@@ -71,6 +74,7 @@ class Sbi:
         for timer in self._timers:
             timer.delete()
         for number, hart in enumerate(self.harts):
+            self._suspended_at[number] = -1
             hart.state.mip_soft = u64(0)
             hart.state.ssip_sent = u32(0)
             if number == 0:
@@ -84,13 +88,14 @@ class Sbi:
         arguments = [int(x[number]) for number in range(10, 16)]
         function, extension = int(x[16]), int(x[17])
         if extension < 0x10:
-            x[10] = u64(self._legacy(hart, extension, arguments))
+            result = self._legacy(hart, extension, arguments)
+            if result is not None:
+                x[10] = u64(result)
             return
         handler = self._extensions.get(extension)
-        error, value = handler(hart, function, arguments) if handler else (NOT_SUPPORTED, 0)
-        if extension == HSM and function == 1 and error == SUCCESS:
-            return  # the hart stopped; it does not return
-        x[10], x[11] = u64(error), u64(value)
+        answer = handler(hart, function, arguments) if handler else (NOT_SUPPORTED, 0)
+        if answer is not None:
+            x[10], x[11] = u64(answer[0]), u64(answer[1])
 
     # -- extensions
 
@@ -179,14 +184,25 @@ class Sbi:
                 return self._start(arguments[0], arguments[1], arguments[2])
             case 1:
                 self._stop(hart)
-                return SUCCESS, 0
+                return None
             case 2:
                 if arguments[0] >= len(self.harts):
                     return INVALID_PARAM, 0
-                return SUCCESS, STARTED if self.harts[arguments[0]].started else STOPPED
+                return SUCCESS, self._status(arguments[0])
             case 3:
                 return self._suspend(hart, arguments)
         return NOT_SUPPORTED, 0
+
+    def _status(self, number: int) -> int:
+        """The state of a hart. One that was suspended is so until it executes: with `wfi` it may
+        halt again, but has retired instructions then.
+        """
+        hart = self.harts[number]
+        if not hart.started:
+            return STOPPED
+        if not hart.state.halted or int(hart.state.retired()) != self._suspended_at[number]:
+            return STARTED
+        return RESUME_PENDING if hart.has_work() else SUSPENDED
 
     def _start(self, number: int, address: int, opaque: int) -> Answer:
         if number >= len(self.harts):
@@ -194,13 +210,17 @@ class Sbi:
         target = self.harts[number]
         if target.started:
             return ALREADY_AVAILABLE, 0
-        if address & 1 or self.memory.map(Gpa(address & -2), 2) is None:
+        if not self._executable(address):
             return INVALID_ADDRESS, 0
         target.enter_supervisor(address, number, opaque)
         target.state.exit_reason = u32(Exit.INTERRUPTED)  # it is outside until it runs
         target.state.halted = u32(0)
         target.kick()
         return SUCCESS, 0
+
+    def _executable(self, address: int) -> bool:
+        """Whether a hart may start or resume at a guest-physical address."""
+        return not address & 1 and self.memory.map(Gpa(address), 2) is not None
 
     @staticmethod
     def _stop(hart: RiscvVcpu) -> None:
@@ -209,22 +229,24 @@ class Sbi:
         hart.state.exit_reason = u32(Exit.INTERRUPTED)
 
     def _suspend(self, hart: RiscvVcpu, arguments: list[int]) -> Answer:
-        kind = arguments[0]
-        if kind == 0:  # default retentive: as wfi
-            hart.state.halted = u32(1)
+        kind, address, opaque = arguments[:3]
+        if kind not in (RETENTIVE, NON_RETENTIVE):
+            return INVALID_PARAM, 0  # reserved, or a platform's own
+        if kind == NON_RETENTIVE and not self._executable(address):
+            return INVALID_ADDRESS, 0
+        state = hart.state
+        if not hart.has_work():
+            state.halted = u32(1)
+            self._suspended_at[hart.index] = int(state.retired())
+        if kind == RETENTIVE:
             return SUCCESS, 0
-        if kind == 0x8000_0000:  # default non-retentive: resume at an address, with a0, a1
-            if not hart.has_work():
-                hart.state.halted = u32(1)
-            state = hart.state
-            state.pc = u64(arguments[1])
-            state.satp = u64(0)
-            state.mstatus = u64(int(state.mstatus) & ~2)
-            state.x[10], state.x[11] = u64(hart.index), u64(arguments[2])
-            state.set_mode()
-            hart.executor.flush()
-            return SUCCESS, 0
-        return INVALID_PARAM, 0
+        state.pc = u64(address)
+        state.satp = u64(0)
+        state.mstatus = u64(int(state.mstatus) & ~SIE)
+        state.x[10], state.x[11] = u64(hart.index), u64(opaque)
+        state.set_mode()
+        hart.executor.flush()
+        return None
 
     def _srst(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
         if function != 0:
@@ -236,30 +258,34 @@ class Sbi:
             self._request_power(PowerAction.SHUTDOWN, int(reason != 0))
         else:
             self._request_power(PowerAction.RESET, 0)
-        self._stop(hart)  # the call does not return
-        return SUCCESS, 0
+        self._stop(hart)
+        return None
 
     def _dbcn(self, hart: RiscvVcpu, function: int, arguments: list[int]) -> Answer:
-        size, address = arguments[0], arguments[1] | arguments[2] << 64
         match function:
             case 0:
-                data, result = self.memory.read_bytes(
-                    Gpa(address & u64.MASK), min(size, CONSOLE_CHUNK)
-                )
-                if address >> 64 or result is not MemTxResult.OK:
+                buffer = self._buffer(arguments)
+                if buffer is None:
                     return INVALID_PARAM, 0
-                return SUCCESS, self._console_write(data)
+                return SUCCESS, self._console_write(bytes(buffer[:CONSOLE_CHUNK]))
             case 1:
-                if address >> 64 or self.memory.map(Gpa(address), 1) is None:
+                buffer = self._buffer(arguments)
+                if buffer is None or buffer.readonly:
                     return INVALID_PARAM, 0
-                taken = self._console_read(min(size, CONSOLE_CHUNK))
-                if self.memory.write_bytes(Gpa(address), taken) is not MemTxResult.OK:
-                    return INVALID_PARAM, 0
+                taken = self._console_read(min(len(buffer), CONSOLE_CHUNK))
+                self.memory.write_bytes(Gpa(arguments[1]), taken)
                 return SUCCESS, len(taken)
             case 2:
                 self._console_write(bytes([arguments[0] & 0xFF]))
                 return SUCCESS, 0
         return NOT_SUPPORTED, 0
+
+    def _buffer(self, arguments: list[int]) -> memoryview | None:
+        """The memory that the debug console is to read or write: `arguments` are its size and the
+        halves of its address. None unless all of it is memory.
+        """
+        size, low, high = arguments[:3]
+        return self.memory.map(Gpa(low), size) if high == 0 else None
 
     def _targets(self, mask: int, base: int) -> list[RiscvVcpu] | None:
         """The harts of a mask; None if it names one that does not exist."""
@@ -272,7 +298,8 @@ class Sbi:
 
     # -- legacy
 
-    def _legacy(self, hart: RiscvVcpu, extension: int, arguments: list[int]) -> int:
+    def _legacy(self, hart: RiscvVcpu, extension: int, arguments: list[int]) -> int | None:
+        """The value for a0, or None if the call does not return."""
         match extension:
             case 0:
                 self._set_timer(hart, arguments[0])
@@ -293,6 +320,8 @@ class Sbi:
                     self._fence(targets, code=extension == 5)
             case 8:
                 self._request_power(PowerAction.SHUTDOWN, 0)
+                self._stop(hart)
+                return None
             case _:
                 return NOT_SUPPORTED
         return SUCCESS

@@ -27,6 +27,15 @@ def test_a_spike_program_prints_and_ends_with_its_status(
     assert vm.exit_status == status
 
 
+def test_a_suspended_hart_resumes_with_what_it_asked_for_and_power_off_does_not_return(
+    machine: Callable[..., ratite.Vm], build_program: Callable[..., Path]
+) -> None:
+    vm = machine("-M", "virt", "-smp", 2, "-bios", "builtin", "-kernel", build_program("hsm.S"))
+    vm.start()
+    assert vm.wait(20)
+    assert vm.serial.text == "1w"
+
+
 def test_the_reference_executor_runs_the_demo_guest_to_its_banner(
     machine: Callable[..., ratite.Vm],
 ) -> None:
