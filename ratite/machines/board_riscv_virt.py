@@ -148,9 +148,8 @@ class VirtRiscv(RiscvMachine):
 
     def boot_rom(self, entry: int, fdt: int) -> None:
         """The code at the reset vector."""
-        self.blobs += reset_code(
-            self.MEMMAP.mrom.base, entry, fdt, self.next_address, self.next_mode
-        )
+        code = reset_code(self.MEMMAP.mrom.base, entry, fdt, self.next_address, self.next_mode)
+        self.load("-machine", "the boot ROM's code", code)
 
     def serial_read(self, limit: int) -> bytes:
         """What the UART has received, as firmware would take it."""

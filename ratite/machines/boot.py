@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 import os
+import select
+import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,9 +19,12 @@ from pathlib import Path
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.signals import interruptible
+from ratite.core.size import GiB, KiB, MiB, format_size
+from ratite.machines.elf import MAGIC as ELF_MAGIC
+from ratite.machines.elf import Content, ElfError, ForeignElfError, read_elf
 
 IMAGE_MAGIC = b"RSC\x05"  # at offset 56
-ELF_MAGIC, GZIP_MAGIC, ZSTD_MAGIC = b"\x7fELF", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 EFI_ZBOOT_MAGIC = b"zimg"
 CPIO_MAGICS = (b"070701", b"070702")
 FW_DYNAMIC_MAGIC = 0x4942_534F  # "OSBI"
@@ -33,20 +39,35 @@ FOREIGN = (  # offset, what is there, and what that is
     (0, b"\x7fELF", "an ELF file"),
 )
 TEXT = frozenset(b"\t\n\f\r") | frozenset(range(0x20, 0x7F))
+HTIF_SYMBOLS = ("tohost", "fromhost")
+STREAM_LIMIT = GiB  # of what is unpacked, or comes from a pipe or a device: nobody knows its size
+_PIECE = MiB
+_PACKED_PIECE = 4 * KiB  # unpacks to 128 MiB at most
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes that go to guest-physical `address`, again at every reset."""
+    """Bytes that go to guest-physical `address`, and zeros behind them, again at every reset."""
 
     name: str
     address: int
     data: bytes
+    zeros: int = 0
+
+    @property
+    def size(self) -> int:
+        """How much memory it fills, in bytes."""
+        return len(self.data) + self.zeros
 
     @property
     def end(self) -> int:
         """The first address after it."""
-        return self.address + len(self.data)
+        return self.address + self.size
+
+    @property
+    def span(self) -> str:
+        """Its addresses, for people."""
+        return f"{self.address:#x} to {self.end - 1:#x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,29 +89,82 @@ class Loaded:
         return max(blob.end for blob in self.blobs)
 
 
-def read_file(path: Path, option: str) -> bytes:
-    """A file's content. Raises `HostError` naming the option."""
+def read_file(path: Path, option: str, limit: int) -> bytes:
+    """A file's content, of at most `limit` bytes. A pipe is read to its end, and may be waited for
+    until a signal comes. Raises `HostError` or `ConfigError` naming the option.
+    """
+    content = _read(path, option, limit, map_elf=False)
+    assert isinstance(content, bytes)
+    return content
+
+
+def _read(path: Path, option: str, limit: int, *, map_elf: bool) -> Content:
+    """As `read_file`; with `map_elf`, a regular ELF file is mapped instead if it is longer: most of
+    it may be for debuggers.
+    """
     try:
-        with interruptible():  # a pipe's writer may never come
-            return path.read_bytes()
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            found = os.fstat(handle)
+            if stat.S_ISREG(found.st_mode) and found.st_size > limit:
+                if map_elf and os.pread(handle, len(ELF_MAGIC), 0) == ELF_MAGIC:
+                    return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+                size = format_size(found.st_size)
+                raise ConfigError(
+                    f"{option}: {path} ({size}) is larger than guest memory ({format_size(limit)})"
+                )
+            if stat.S_ISREG(found.st_mode):
+                return _read_to_end(handle, path, option, limit)
+            return _read_to_end(handle, path, option, min(limit, STREAM_LIMIT), patient=True)
+        finally:
+            os.close(handle)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise HostError(f"{option}: cannot read '{path}': {reason}", error.errno or 0) from error
 
 
-def load_kernel(path: Path, address: int) -> Loaded:
+def _read_to_end(
+    handle: int, path: Path, option: str, limit: int, *, patient: bool = False
+) -> bytes:
+    data = bytearray()
+    while True:
+        if patient:
+            _await_input(handle)
+        try:
+            piece = os.read(handle, _PIECE)
+        except BlockingIOError:
+            continue
+        if not piece:
+            return bytes(data)
+        data += piece
+        if len(data) > limit:
+            raise ConfigError(f"{option}: {path} does not end after {format_size(limit)}")
+
+
+def _await_input(handle: int) -> None:
+    """Wait until there is something to read, or the end: a pipe's writer may never come."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    with interruptible():
+        poll.poll()
+
+
+def load_kernel(path: Path, address: int, limit: int) -> Loaded:
     """A kernel as ELF, as Image, either compressed with gzip or zstd; anything else is taken as a
-    flat binary at `address`."""
-    data = decompress(read_file(path, "-kernel"), path)
+    flat binary at `address`. No more than `limit` bytes are read or unpacked. Raises `HostError` or
+    `ConfigError`.
+    """
+    content = _read(path, "-kernel", limit, map_elf=True)
+    if content[:4] == ELF_MAGIC:
+        return load_elf(content, path, "-kernel", address, limit)
+    data = decompress(bytes(content), path, limit)
     if data[:4] == ELF_MAGIC:
-        return load_elf(data, path, "-kernel", address)
+        return load_elf(data, path, "-kernel", address, limit)
     _check_flat(data, path, "-kernel")
     size = len(data)
     if len(data) >= 64 and data[56:60] == IMAGE_MAGIC:
         size = max(size, int.from_bytes(data[16:24], "little"))
-    padded = Blob("kernel", address, data)
-    tail = Blob("kernel.bss", address + len(data), bytes(size - len(data)))
-    return Loaded(address, (padded, tail) if size > len(data) else (padded,), {})
+    return Loaded(address, (Blob("kernel", address, data, size - len(data)),), {})
 
 
 def _check_flat(data: bytes, path: Path, option: str) -> None:
@@ -104,86 +178,104 @@ def _check_flat(data: bytes, path: Path, option: str) -> None:
         raise ConfigError(f"{option}: {path} is text, neither ELF nor Image nor a flat binary")
 
 
-def decompress(data: bytes, path: Path) -> bytes:
-    """The content of a gzip or zstd file, or of an EFI zboot kernel; other data as it is."""
-    if data[4:8] == EFI_ZBOOT_MAGIC:
+def decompress(data: bytes, path: Path, limit: int) -> bytes:
+    """The content of a gzip or zstd file, or of an EFI zboot kernel; other data as it is. Raises
+    `ConfigError` if it is damaged, or longer than `limit`.
+    """
+    limit = min(limit, STREAM_LIMIT)
+    if data[4:8] == EFI_ZBOOT_MAGIC and len(data) >= 16:
         offset, size = struct.unpack_from("<II", data, 8)
+        if offset + size > len(data):
+            raise ConfigError(f"-kernel: {path}: damaged EFI zboot image: it ends too early")
         data = data[offset : offset + size]
     try:
         if data[:2] == GZIP_MAGIC:
-            return gzip.decompress(data)
-        if data[:4] == ZSTD_MAGIC:
-            import zstandard
-
-            reader = zstandard.ZstdDecompressor().decompressobj()
-            unpacked = bytes(reader.decompress(data))
-            if not reader.eof:
-                raise ConfigError(f"-kernel: {path}: damaged compressed data: it ends too early")
-            return unpacked
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                unpacked = file.read(limit + 1)
+        elif data[:4] == ZSTD_MAGIC:
+            unpacked = _decompress_zstd(data, path, limit)
+        else:
+            return data
     except (OSError, EOFError, zlib.error) as error:
         raise ConfigError(f"-kernel: {path}: damaged compressed data: {error}") from None
-    except Exception as error:  # zstandard's own error type is imported with it
-        if type(error).__module__.startswith("zstandard"):
-            raise ConfigError(f"-kernel: {path}: damaged compressed data: {error}") from None
-        raise
-    return data
+    if len(unpacked) > limit:
+        raise ConfigError(
+            f"-kernel: {path} unpacks to more than there is room for ({format_size(limit)})"
+        )
+    return unpacked
 
 
-def load_elf(data: bytes, path: Path, option: str, address: int) -> Loaded:
-    """A 64-bit little-endian RISC-V executable, at its physical addresses; one that is position
-    independent and linked at 0, at `address`.
-    """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.sections import SymbolTableSection
+def _decompress_zstd(data: bytes, path: Path, limit: int) -> bytes:
+    """What a zstd file unpacks to, or more than `limit` bytes of it."""
+    import zstandard
 
+    reader = zstandard.ZstdDecompressor().decompressobj()
+    unpacked = bytearray()
     try:
-        elf = ELFFile(io.BytesIO(data))
-        if elf["e_machine"] != "EM_RISCV" or elf.elfclass != 64 or not elf.little_endian:
-            raise ConfigError(
-                f"{option}: {path} is an ELF file for another machine ({elf['e_machine']})"
-            )
-        blobs: list[Blob] = []
-        base = min((segment["p_paddr"] for segment in elf.iter_segments("PT_LOAD")), default=0)
-        bias = address if elf["e_type"] == "ET_DYN" and base == 0 else 0
-        for number, segment in enumerate(elf.iter_segments("PT_LOAD")):
-            if segment["p_memsz"]:
-                content = segment.data()
-                place = segment["p_paddr"] + bias
-                blobs.append(Blob(f"{path.name}.{number}", place, content))
-                rest = segment["p_memsz"] - len(content)
-                if rest > 0:
-                    blobs.append(Blob(f"{path.name}.{number}.bss", blobs[-1].end, bytes(rest)))
-        if not blobs:
-            raise ConfigError(f"{option}: {path} has nothing to load")
-        entry = _physical_entry(elf) + bias
-        table = elf.get_section_by_name(".symtab")
-        wanted = ("tohost", "fromhost")
-        symbols = {}
-        if isinstance(table, SymbolTableSection):
-            for name in wanted:
-                found = table.get_symbol_by_name(name)
-                if found:
-                    symbols[name] = int(found[0]["st_value"]) + bias
-    except (ELFError, struct.error, ValueError) as error:
+        for at in range(0, len(data), _PACKED_PIECE):
+            unpacked += reader.decompress(data[at : at + _PACKED_PIECE])
+            if reader.eof or len(unpacked) > limit:
+                return bytes(unpacked)
+    except (zstandard.ZstdError, MemoryError) as error:  # it may announce a window that is absurd
+        raise ConfigError(f"-kernel: {path}: damaged compressed data: {error}") from None
+    raise ConfigError(f"-kernel: {path}: damaged compressed data: it ends too early")
+
+
+def load_elf(content: Content, path: Path, option: str, address: int, limit: int) -> Loaded:
+    """A 64-bit little-endian RISC-V executable, at its physical addresses; one that is position
+    independent and linked at 0, at `address`. Raises `ConfigError` if it is damaged, for another
+    machine, or loads more than `limit` bytes.
+    """
+    try:
+        elf = read_elf(content, HTIF_SYMBOLS)
+    except ForeignElfError as error:
+        raise ConfigError(
+            f"{option}: {path} is an ELF file for another machine ({error})"
+        ) from None
+    except ElfError as error:
         raise ConfigError(f"{option}: {path}: damaged ELF file: {error}") from None
-    return Loaded(entry, tuple(blobs), symbols)
+    if not elf.segments:
+        raise ConfigError(f"{option}: {path} has nothing to load")
+    total = sum(segment.file_size for segment in elf.segments)
+    if total > limit:
+        raise ConfigError(
+            f"{option}: {path} has {format_size(total)} to load, more than guest memory "
+            f"({format_size(limit)})"
+        )
+    lowest = min(segment.physical for segment in elf.segments)
+    bias = address if elf.movable and lowest == 0 else 0
+    blobs = tuple(
+        Blob(
+            f"{path.name}.{number}",
+            segment.physical + bias,
+            bytes(content[segment.offset : segment.offset + segment.file_size]),
+            segment.size - segment.file_size,
+        )
+        for number, segment in enumerate(elf.segments)
+    )
+    symbols = {name: value + bias for name, value in elf.symbols.items()}
+    return Loaded(elf.physical_entry + bias, blobs, symbols)
 
 
-def _physical_entry(elf: object) -> int:
-    """The entry point, moved from virtual to physical as its segment is."""
-    entry = int(elf["e_entry"])  # type: ignore[index]
-    for segment in elf.iter_segments("PT_LOAD"):  # type: ignore[attr-defined]
-        if segment["p_vaddr"] <= entry < segment["p_vaddr"] + segment["p_memsz"]:
-            return int(entry - segment["p_vaddr"] + segment["p_paddr"])
-    return entry
+def is_elf(path: Path) -> bool:
+    """Whether this is a regular file that starts as ELF does."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(ELF_MAGIC)) == ELF_MAGIC
+    except OSError:
+        return False
 
 
-def load_firmware(path: Path, address: int) -> Loaded:
-    """Firmware as ELF, or as a flat binary at `address`."""
-    data = read_file(path, "-bios")
-    if data[:4] == ELF_MAGIC:
-        return load_elf(data, path, "-bios", address)
+def load_firmware(path: Path, address: int, limit: int) -> Loaded:
+    """Firmware as ELF, or as a flat binary at `address`, of at most `limit` bytes. Raises
+    `HostError` or `ConfigError`.
+    """
+    content = _read(path, "-bios", limit, map_elf=True)
+    if content[:4] == ELF_MAGIC:
+        return load_elf(content, path, "-bios", address, limit)
+    data = bytes(content)
     _check_flat(data, path, "-bios")
     return Loaded(address, (Blob(str(path), address, data),), {})
 

@@ -69,6 +69,7 @@ class Backends(Protocol):
         """The backend, or None."""
 
 
+ZEROS = bytes(MiB)
 EngineFactory = Callable[[RamList, AddressSpace], Engine]
 
 
@@ -140,6 +141,7 @@ class Machine(Object):
         self.system_bus = SystemBus("main-system-bus")
         self.vcpus: list[Vcpu] = []
         self.blobs: list[Blob] = []
+        self._loaded: list[tuple[str, Blob]] = []
         self.clock: VirtualClock
         self.wall_clock: HostClock
         self.engine: Engine
@@ -353,13 +355,41 @@ class Machine(Object):
         reset_tree(self)
         for blob in self.blobs:
             self.memory.write_rom(Gpa(blob.address), blob.data)
-            ends = (blob.address, max(blob.address, blob.end - 1))
-            if any(self.memory.lookup(Gpa(end)) is None for end in ends):
-                raise ConfigError(
-                    f"{blob.name}: {len(blob.data)} bytes at {blob.address:#x} are beyond the "
-                    "machine's memory"
-                )
+            for start in range(blob.address + len(blob.data), blob.end, len(ZEROS)):
+                self.memory.write_rom(Gpa(start), ZEROS[: blob.end - start])
         self.start_cpus()
+
+    def load(self, option: str, what: str, blobs: Sequence[Blob]) -> None:
+        """Put blobs into guest memory, at every reset anew. `what` they are, and the option that
+        asked for them, is for the user. Raises `ConfigError` if one is not in memory, or is where
+        something else is.
+        """
+        for blob in blobs:
+            if not self._in_memory(blob):
+                raise ConfigError(f"{option}: {what} ({blob.span}) is beyond the machine's memory")
+            clash = self.clash(blob)
+            if clash is not None:
+                other, there = clash
+                raise ConfigError(f"{option}: {what} ({blob.span}) overlaps {other} ({there.span})")
+        self._loaded += [(what, blob) for blob in blobs]
+        self.blobs += blobs
+
+    def clash(self, blob: Blob) -> tuple[str, Blob] | None:
+        """What of all that was loaded lies where this would go."""
+        for what, other in self._loaded:
+            if blob.address < other.end and other.address < blob.end:
+                return what, other
+        return None
+
+    def _in_memory(self, blob: Blob) -> bool:
+        """Whether something answers everywhere; a device may cover a part of the memory."""
+        at = blob.address
+        while at < blob.end:
+            found = self.memory.lookup(Gpa(at))
+            if found is None:
+                return False
+            at = found.end
+        return True
 
     def request_power(self, action: PowerAction, status: int) -> None:
         """A device's wish. Returns at once."""

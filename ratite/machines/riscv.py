@@ -88,7 +88,9 @@ class RiscvMachine(Machine):
 
     def add_fw_cfg_file(self, fw_cfg: FwCfgMem, item: FwCfgConfig) -> None:
         """What -fw_cfg adds."""
-        data = item.text.encode() if item.file is None else read_file(item.file, "-fw_cfg")
+        data = (
+            item.text.encode() if item.file is None else read_file(item.file, "-fw_cfg", self.room)
+        )
         fw_cfg.add_file(item.name, data)
 
     # -- device tree
@@ -149,22 +151,27 @@ class RiscvMachine(Machine):
                     return path
         return None
 
+    @property
+    def room(self) -> int:
+        """How much can be loaded at most: the size of the largest memory."""
+        return max(block.size for block in self.ram.blocks)
+
     def load_guest(self, dram: int, size: int, fdt: Fdt) -> None:
         """Load firmware, kernel, initial RAM disk and device tree."""
         boot = self.config.boot
         firmware = self._firmware(dram)
-        firmware_end = firmware.end if firmware else dram
         self.entry = firmware.entry if firmware else dram
         if self.flash_boot is not None and boot.bios is None and boot.kernel is None:
             self.entry = self.flash_boot
         kernel: Loaded | None = None
         if boot.kernel is not None:
-            start = -(-firmware_end // KERNEL_ALIGN) * KERNEL_ALIGN
+            above = max(dram, firmware.end if firmware else dram)
+            start = -(-above // KERNEL_ALIGN) * KERNEL_ALIGN
             if self.sbi is not None:
                 start = dram + KERNEL_ALIGN
-            kernel = load_kernel(boot.kernel, start)
+            kernel = load_kernel(boot.kernel, start, self.room)
             self._check_fit("-kernel", boot.kernel, kernel, dram, size)
-            self.blobs += kernel.blobs
+            self.load("-kernel", f"the kernel '{boot.kernel}'", kernel.blobs)
             self.next_address = kernel.entry
             self.on_symbols(kernel)
             if firmware is None:
@@ -204,9 +211,9 @@ class RiscvMachine(Machine):
                 return None
         else:
             path = self._named_firmware(bios)
-        loaded = load_firmware(path, dram)
+        loaded = load_firmware(path, dram, self.room)
         self._check_fit("-bios", path, loaded, dram, self.memory_size)
-        self.blobs += loaded.blobs
+        self.load("-bios", f"the firmware '{path}'", loaded.blobs)
         return loaded
 
     def default_firmware(self) -> str:
@@ -236,48 +243,61 @@ class RiscvMachine(Machine):
     def _check_fit(self, option: str, path: Path, loaded: Loaded, dram: int, size: int) -> None:
         if loaded.end > dram + size and loaded.start >= dram:
             need = -(-(loaded.end - dram) // MiB)
+            advice = f"; use -m {need}M or more" if need * MiB <= self.max_memory else ""
             raise ConfigError(
                 f"{option}: {path} ends at {loaded.end:#x}, beyond the {format_size(size)} of "
-                f"guest RAM; use -m {need}M or more"
+                f"guest RAM{advice}"
             )
 
     def _load_initrd(
         self, path: Path, kernel: Loaded | None, dram: int, size: int
     ) -> tuple[int, int]:
-        data = read_file(path, "-initrd")
+        data = read_file(path, "-initrd", self.room)
         check_cpio(data, path)
-        base = kernel.start if kernel else dram
-        start = base + min(size // 2, 128 * MiB)
-        if kernel is not None:
-            start = max(start, -(-kernel.end // MiB) * MiB)
+        inside = [blob for blob in kernel.blobs if blob.address >= dram] if kernel else []
+        base = min((blob.address for blob in inside), default=dram)
+        lowest = max((blob.end for blob in inside), default=dram)
+        start = max(base + min(size // 2, 128 * MiB), -(-lowest // MiB) * MiB)
         if start + len(data) > dram + size - 2 * MiB:
             start = (dram + size - 2 * MiB - len(data)) & -4096
-            if start < (kernel.end if kernel else dram):
+            if start < lowest:
                 raise ConfigError(
                     f"-initrd: {path} ({len(data) / MiB:.1f} MiB) does not fit into "
                     f"{format_size(size)} of guest RAM beside the kernel; use a larger -m"
                 )
-        self.blobs.append(Blob("initrd", start, data))
-        return start, start + len(data)
+        blob = Blob("initrd", start, data)
+        self.load("-initrd", f"the initial RAM disk '{path}'", [blob])
+        return start, blob.end
 
     def _place_fdt(self, fdt: Fdt, dram: int, size: int) -> None:
+        """The device tree goes to the end of RAM, or of what 32 bits address of it: aligned to
+        2 MiB, or wherever it fits there.
+        """
         boot = self.config.boot
+        option = "-m"
         if boot.dtb is not None:
+            option = "-dtb"
             chosen = {
                 name: value
                 for name, value in fdt.root.child("chosen").properties.items()
                 if name in ("bootargs", "linux,initrd-start", "linux,initrd-end")
                 and value is not None
             }
-            self.fdt_blob = patched(read_file(boot.dtb, "-dtb"), chosen, boot.dtb)
+            self.fdt_blob = patched(read_file(boot.dtb, "-dtb", self.room), chosen, boot.dtb)
         else:
             self.fdt_blob = fdt.flatten()
         top = min(dram + size, FDT_LIMIT)
-        if dram + size <= FDT_LIMIT or dram < FDT_LIMIT:
-            self.fdt_address = (top - len(self.fdt_blob)) & -(2 * MiB)
+        for align in (2 * MiB, 8):
+            self.fdt_address = (top - len(self.fdt_blob)) & -align
+            blob = Blob("fdt", self.fdt_address, self.fdt_blob)
+            if self.fdt_address >= dram and self.clash(blob) is None:
+                break
         if self.fdt_address < dram:
-            self.fdt_address = (dram + size - len(self.fdt_blob)) & -8
-        self.blobs.append(Blob("fdt", self.fdt_address, self.fdt_blob))
+            raise ConfigError(
+                f"{option}: the device tree ({len(self.fdt_blob) / MiB:.1f} MiB) does not fit "
+                f"into {format_size(size)} of guest RAM; use a larger -m"
+            )
+        self.load(option, "the device tree", [blob])
 
     def start_cpus(self) -> None:
         """All harts to the reset vector; with the built-in SBI the first to the kernel, the others

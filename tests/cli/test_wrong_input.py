@@ -93,6 +93,12 @@ CASES = """
 -kernel text                             | -kernel: text is text, neither ELF nor Image
 -kernel x86                              | -kernel: x86 is a kernel for x86
 -kernel cpio                             | -kernel: cpio is a cpio archive
+-kernel /dev/zero                        | -kernel: /dev/zero does not end after 128 MiB
+-kernel /dev/full -bios none             | -kernel: /dev/full does not end after 128 MiB
+-kernel kernel -initrd /dev/zero         | -initrd: /dev/zero does not end after 128 MiB
+-kernel kernel -dtb /dev/zero            | -dtb: /dev/zero does not end after 128 MiB
+-bios /dev/zero                          | -bios: /dev/zero does not end after 128 MiB
+-fw_cfg name=opt/x,file=/dev/zero        | -fw_cfg: /dev/zero does not end after 128 MiB
 -kernel {python}                         | is an ELF file for another machine (EM_
 -kernel cut.elf                          | -kernel: cut.elf: damaged ELF file
 -kernel cut.gz                           | -kernel: cut.gz: damaged compressed data

@@ -48,7 +48,7 @@ def roms(shell: Shell) -> str:
     for blob in sorted(machine.blobs, key=lambda blob: blob.address):
         found = machine.memory.lookup(Gpa(blob.address))
         kind = "rom" if found is not None and found.readonly else "ram"
-        place = f"addr={blob.address:016x} size=0x{len(blob.data):06x} mem={kind}"
+        place = f"addr={blob.address:016x} size=0x{blob.size:06x} mem={kind}"
         lines.append(f'{place} name="{blob.name}"\n')
     return "".join(lines)
 

@@ -1,0 +1,156 @@
+"""Executables: where their segments go, where they start, and where two or three symbols are.
+
+Source: Tool Interface Standard, Executable and Linking Format; its 64-bit form as in the System V
+ABI, edition 4.1. Not modelled: other classes and byte orders, relocation.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAGIC = b"\x7fELF"
+CLASS_64, LITTLE_ENDIAN, EM_RISCV = 2, 1, 243
+ET_DYN, PT_LOAD, SHT_SYMTAB, SHN_UNDEF = 3, 1, 2, 0
+MACHINES = {
+    2: "EM_SPARC",
+    3: "EM_386",
+    8: "EM_MIPS",
+    20: "EM_PPC",
+    21: "EM_PPC64",
+    22: "EM_S390",
+    40: "EM_ARM",
+    43: "EM_SPARCV9",
+    62: "EM_X86_64",
+    183: "EM_AARCH64",
+    EM_RISCV: "EM_RISCV",
+    258: "EM_LOONGARCH",
+}
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_PROGRAM = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_MOST_SYMBOLS = 1 << 24
+
+Content = bytes | mmap.mmap
+"""A file's content, read or mapped."""
+
+
+class ElfError(Exception):
+    """The text says what is wrong with the file."""
+
+
+class ForeignElfError(ElfError):
+    """It is for another machine; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes of the file from `offset` on, and the memory that they and zeros behind them fill."""
+
+    offset: int
+    file_size: int
+    virtual: int
+    physical: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """What a loader wants to know."""
+
+    entry: int
+    movable: bool  # position independent
+    segments: tuple[Segment, ...]  # those to load, none of them empty
+    symbols: dict[str, int]
+
+    @property
+    def physical_entry(self) -> int:
+        """The entry point, moved from virtual to physical as its segment is."""
+        for segment in self.segments:
+            if segment.virtual <= self.entry < segment.virtual + segment.size:
+                return self.entry - segment.virtual + segment.physical
+        return self.entry
+
+
+def read_elf(content: Content, wanted: Iterable[str] = ()) -> Elf:
+    """Read an executable's headers, and find the `wanted` symbols among its own. The segments of
+    what is answered lie inside the file and inside 64 bits of addresses. Raises `ElfError`.
+    """
+    header = _unpack(_HEADER, content, 0, "the header")
+    ident, kind, machine, _, entry, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, _ = (
+        header
+    )
+    if machine != EM_RISCV or ident[4] != CLASS_64 or ident[5] != LITTLE_ENDIAN:
+        raise ForeignElfError(MACHINES.get(machine, f"machine {machine}"))
+    if ph_count and ph_size < _PROGRAM.size:
+        raise ElfError(f"program headers of {ph_size} bytes")
+    if sh_count and sh_size < _SECTION.size:
+        raise ElfError(f"section headers of {sh_size} bytes")
+    segments = tuple(_segments(content, ph_at, ph_size, ph_count))
+    sections = [
+        _unpack(_SECTION, content, sh_at + sh_size * number, f"section header {number}")
+        for number in range(sh_count)
+    ]
+    symbols = _symbols(content, sections, frozenset(wanted))
+    return Elf(entry, kind == ET_DYN, segments, symbols)
+
+
+def _unpack(form: struct.Struct, content: Content, offset: int, what: str) -> tuple[Any, ...]:
+    _check_inside(content, offset, form.size, what)
+    return form.unpack_from(content, offset)
+
+
+def _check_inside(content: Content, offset: int, size: int, what: str) -> None:
+    if offset + size > len(content):
+        raise ElfError(f"{what} lies beyond the file's end")
+
+
+def _segments(content: Content, at: int, step: int, count: int) -> Iterator[Segment]:
+    for number in range(count):
+        what = f"program header {number}"
+        kind, _, offset, virtual, physical, file_size, size, _ = _unpack(
+            _PROGRAM, content, at + step * number, what
+        )
+        if kind != PT_LOAD or not size:
+            continue
+        _check_inside(content, offset, file_size, f"segment {number}")
+        if file_size > size:
+            raise ElfError(f"segment {number} has more bytes in the file than in memory")
+        if max(physical, virtual) + size > 1 << 64:
+            raise ElfError(f"segment {number} ends beyond 64 bits of addresses")
+        yield Segment(offset, file_size, virtual, physical, size)
+
+
+def _symbols(
+    content: Content, sections: list[tuple[Any, ...]], wanted: frozenset[str]
+) -> dict[str, int]:
+    table = next((section for section in sections if section[1] == SHT_SYMTAB), None)
+    if table is None or not wanted:
+        return {}
+    _, _, _, _, offset, size, link, _, _, _ = table
+    _check_inside(content, offset, size, "the symbol table")
+    if link >= len(sections):
+        raise ElfError(f"there is no section {link}, where the symbols' names should be")
+    _, _, _, _, names, names_size, _, _, _, _ = sections[link]
+    _check_inside(content, names, names_size, "the names of the symbols")
+    names_end = names + names_size
+    # Few programs have any of them, and symbols are many.
+    spelled = {name: name.encode() + b"\0" for name in wanted}
+    spelled = {
+        name: text for name, text in spelled.items() if content.find(text, names, names_end) >= 0
+    }
+    found: dict[str, int] = {}
+    if not spelled:
+        return found
+    for number in range(min(size // _SYMBOL.size, _MOST_SYMBOLS)):
+        at, _, _, section, value, _ = _SYMBOL.unpack_from(content, offset + _SYMBOL.size * number)
+        if section == SHN_UNDEF or at >= names_size:
+            continue
+        for name, text in spelled.items():
+            if content[names + at : names + at + len(text)] == text:
+                found.setdefault(name, value)
+    return found
