@@ -141,7 +141,7 @@ class VirtRiscv(RiscvMachine):
 
     @property
     def flash_boot(self) -> int | None:
-        """Where to start without kernel and firmware if a flash holds an image."""
+        """Where to start if the first flash holds an image."""
         flash = self.flashes[0]
         has_image = getattr(flash, "drive", None) is not None
         return self.MEMMAP.flash.base if has_image else None

@@ -136,9 +136,7 @@ class RiscvMachine(Machine):
 
     @property
     def flash_boot(self) -> int | None:
-        """Where a machine without kernel and firmware starts, if anywhere but at the start of
-        RAM.
-        """
+        """Where an image in flash starts, if there is one: it does before firmware and kernel."""
         return None
 
     def find_firmware(self) -> Path | None:
@@ -161,8 +159,6 @@ class RiscvMachine(Machine):
         boot = self.config.boot
         firmware = self._firmware(dram)
         self.entry = firmware.entry if firmware else dram
-        if self.flash_boot is not None and boot.bios is None and boot.kernel is None:
-            self.entry = self.flash_boot
         kernel: Loaded | None = None
         if boot.kernel is not None:
             above = max(dram, firmware.end if firmware else dram)
@@ -176,6 +172,8 @@ class RiscvMachine(Machine):
             self.on_symbols(kernel)
             if firmware is None:
                 self.entry = kernel.entry
+        if self.flash_boot is not None and (self.sbi is None or kernel is None):
+            self.entry = self.flash_boot
         chosen = fdt.root.child("chosen")
         if boot.append:
             chosen.set("bootargs", boot.append)
@@ -187,18 +185,20 @@ class RiscvMachine(Machine):
         if self.sbi is None:
             self.boot_rom(self.entry, self.fdt_address)
 
-    def on_symbols(self, kernel: Loaded) -> None:
-        """A loaded ELF file's symbols, for boards that use them."""
+    def on_symbols(self, loaded: Loaded) -> None:
+        """The symbols of the firmware, then of the kernel, for boards that use them."""
 
     def _firmware(self, dram: int) -> Loaded | None:
-        """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI."""
+        """What -bios says: none, a file, the installed OpenSBI, or the built-in SBI. With an image
+        in flash, which is what starts then, the firmware is merely there.
+        """
         bios = self.config.boot.bios or self.default_firmware()
-        if bios == "none" or (
-            bios == "default" and self.flash_boot is not None and not self.config.boot.kernel
-        ):
+        if bios == "none":
             return None
         if bios in ("default", "builtin"):
             path = self.find_firmware() if bios == "default" else None
+            if path is None and bios == "default" and self.flash_boot is not None:
+                return None
             if path is None:
                 self.sbi = Sbi(
                     self.harts,

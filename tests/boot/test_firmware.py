@@ -56,14 +56,15 @@ def test_a_compressed_kernel_is_unpacked(
     machine("-M", "virt", "-bios", "builtin", "-kernel", kernel).run(until=HELLO, timeout=30)
 
 
-def test_a_machine_without_firmware_and_kernel_starts_from_flash(
-    machine: Callable[..., ratite.Vm], build_program: Callable[..., Path], tmp_path: Path
+@pytest.mark.parametrize("bios", [(), ("-bios", "none"), ("-bios", "default")])
+def test_a_machine_with_an_image_in_flash_starts_from_it(
+    machine: Callable[..., ratite.Vm], tmp_path: Path, bios: tuple[str, ...]
 ) -> None:
     # lui t0, 0x100; li t1, 0x5555 (lui t1, 5; addi t1, t1, 0x555); sw t1, (t0): power off
     code = (0x001002B7, 0x00005337, 0x55530313, 0x0062A023, 0x0000006F)
     flash = tmp_path / "flash"
     image = b"".join(word.to_bytes(4, "little") for word in code)
     flash.write_bytes(image.ljust(32 << 20, b"\xff"))
-    vm = machine("-M", "virt", "-pflash", flash)
+    vm = machine("-M", "virt", "-pflash", flash, *bios)
     vm.start()
     assert vm.wait(10) and vm.exit_status == 0

@@ -200,3 +200,41 @@ def test_a_device_tree_without_room_is_refused(idle: MakeVm, write: Write) -> No
     kernel = write("kernel", image(8 * MiB))
     with pytest.raises(ConfigError, match=r"^-m: the device tree \(.*\) overlaps the kernel '"):
         idle("-M", "virt", "-m", "8M", "-bios", "none", "-kernel", kernel)
+
+
+# -- where a machine starts
+
+
+@pytest.fixture
+def flash(write: Write) -> str:
+    """The option for an image in the first flash."""
+    path = write("flash", CODE)
+    os.truncate(path, 32 * MiB)
+    return f"if=pflash,format=raw,unit=0,file={path}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("-bios", "none"), ("-bios", "default"), ("-bios", "{kernel}"), ("-kernel", "{kernel}")],
+)
+def test_an_image_in_the_first_flash_is_what_starts(
+    idle: MakeVm, write: Write, flash: str, words: tuple[str, ...]
+) -> None:
+    kernel = write("kernel", image(0))
+    options = [word.format(kernel=kernel) for word in words]
+    machine = idle("-M", "virt", "-drive", flash, *options).machine
+    assert isinstance(machine, RiscvMachine)
+    assert machine.memory.read(Gpa(0x1018), 8)[0] == 0x2000_0000
+    assert (machine.harts[0].state.pc, machine.harts[0].state.privilege) == (0x1000, 3)
+
+
+def test_the_built_in_sbi_starts_a_kernel_else_what_is_in_flash(
+    idle: MakeVm, write: Write, flash: str
+) -> None:
+    kernel = write("kernel", image(0))
+    for words, start in (((), 0x2000_0000), (("-kernel", kernel), RAM + 2 * MiB)):
+        vm = idle("-M", "virt", "-bios", "builtin", "-drive", flash, *words)
+        assert isinstance(vm.machine, RiscvMachine)
+        hart = vm.machine.harts[0].state
+        assert (hart.pc, hart.privilege) == (start, 1)
+        vm.close()
