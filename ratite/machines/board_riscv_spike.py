@@ -12,7 +12,7 @@ from ratite.core.size import KiB
 from ratite.devices.intc.riscv_aclint import AclintMtimer, AclintSwi
 from ratite.devices.misc.htif import Htif
 from ratite.machines.board_riscv_virt import reset_code
-from ratite.machines.boot import Loaded
+from ratite.machines.boot import Loaded, is_elf
 from ratite.machines.config import MachineConfig
 from ratite.machines.fdt import Fdt
 from ratite.machines.memmap import MemMap, Span
@@ -47,30 +47,28 @@ class SpikeRiscv(RiscvMachine):
         self.add("mtimer", mtimer, at=at.clint.base + 0x4000)
         self.htif = Htif(self.memory, self.request_power, chardev=self.serial(0))
         self.add("htif", self.htif)
-        self._htif_placed = False
+        # Where no program says otherwise, `fromhost` comes first.
+        self.htif_words = (at.htif.base + 8, at.htif.base)
 
     def finish(self, config: MachineConfig) -> None:
-        """Load the program. Without -bios nothing else is loaded, so that bare programs start in
-        machine mode.
-        """
-        self.load_guest(self.MEMMAP.dram.base, self.memory_size, self._tree())
-        if not self._htif_placed:
-            self._place_htif(self.MEMMAP.htif.base, self.MEMMAP.htif.base + 8)
+        """Load firmware or program, and place HTIF where it wants it."""
+        tree = self._tree()
+        self._htif_node = tree.root.child("htif")
+        self.load_guest(self.MEMMAP.dram.base, self.memory_size, tree)
+        for region, address in zip(self.htif.regions, self.htif_words, strict=True):
+            self.memory_root.add_subregion(address, region, priority=1)
 
     def default_firmware(self) -> str:
-        """A bare program is its own firmware."""
-        return "none" if self.config.boot.kernel is not None else "default"
+        """An executable is a bare program, which is its own firmware."""
+        kernel = self.config.boot.kernel
+        return "none" if kernel is not None and is_elf(kernel) else "default"
 
-    def on_symbols(self, kernel: Loaded) -> None:
-        """HTIF is where the program says."""
-        tohost, fromhost = kernel.symbols.get("tohost"), kernel.symbols.get("fromhost")
+    def on_symbols(self, loaded: Loaded) -> None:
+        """HTIF is where the program says; then the device tree does not say it."""
+        tohost, fromhost = loaded.symbols.get("tohost"), loaded.symbols.get("fromhost")
         if tohost is not None:
-            self._place_htif(tohost, tohost + 8 if fromhost is None else fromhost)
-
-    def _place_htif(self, tohost: int, fromhost: int) -> None:
-        for region, address in zip(self.htif.regions, (tohost, fromhost), strict=True):
-            self.memory_root.add_subregion(address, region, priority=1)
-        self._htif_placed = True
+            self.htif_words = (tohost, tohost + 8 if fromhost is None else fromhost)
+            self._htif_node.properties.pop("reg", None)
 
     def boot_rom(self, entry: int, fdt: int) -> None:
         """The code at the reset vector."""
@@ -102,5 +100,7 @@ class SpikeRiscv(RiscvMachine):
         )
         clint.reg(at.clint.pair)
         clint.set("compatible", ["sifive,clint0", "riscv,clint0"])
-        root.child("htif").set("compatible", "ucb,htif0")
+        htif = root.child("htif")
+        htif.reg(at.htif.pair)
+        htif.set("compatible", "ucb,htif0")
         return fdt

@@ -214,6 +214,7 @@ class RiscvMachine(Machine):
         loaded = load_firmware(path, dram, self.room)
         self._check_fit("-bios", path, loaded, dram, self.memory_size)
         self.load("-bios", f"the firmware '{path}'", loaded.blobs)
+        self.on_symbols(loaded)
         return loaded
 
     def default_firmware(self) -> str:

@@ -47,6 +47,24 @@ def test_every_form_of_opensbi_starts_the_kernel(
     assert "OpenSBI v" in output
 
 
+def test_opensbi_greets_through_htif_on_spike(
+    machine: Callable[..., ratite.Vm], guest: GuestFiles
+) -> None:
+    vm = machine("-M", "spike", "-bios", guest.directory / "fw_dynamic.bin")
+    vm.run(until="OpenSBI v", timeout=30)
+    vm.serial.expect("htif")
+
+
+def test_a_kernel_boots_on_spike_and_prints_through_the_firmware(
+    machine: Callable[..., ratite.Vm], guest: GuestFiles
+) -> None:
+    options = ["-M", "spike", "-m", "512M", "-bios", guest.directory / "fw_dynamic.bin"]
+    options += ["-kernel", guest.kernel, "-initrd", guest.initrd]
+    vm = machine(*options, "-append", "earlycon=sbi keep_bootcon")
+    vm.run(until="Linux version", timeout=60)
+    vm.serial.expect("Run /init as init process", timeout=60)
+
+
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
 def test_a_compressed_kernel_is_unpacked(
     machine: Callable[..., ratite.Vm], tmp_path: Path, compress: Callable[[bytes], bytes]
