@@ -219,7 +219,7 @@ class VirtRiscv(RiscvMachine):
             ]
 
         plic = soc.child(f"plic@{at.plic.base:x}")
-        plic.set("riscv,ndev", PLIC_SOURCES - 1)
+        plic.set("riscv,ndev", PLIC_SOURCES)
         plic.reg(at.plic.pair)
         plic.set("interrupts-extended", extended(11, 9))
         plic.set("interrupt-controller")

@@ -176,8 +176,20 @@ def test_saved_state_drives_the_outputs_again(plic: SifivePlic, harts: list[Any]
     assert harts[0].mip == SEIP and plic.read(claim(S0)) == 10
 
 
+def test_the_last_source_works_like_any_other(plic: SifivePlic, harts: list[Any]) -> None:
+    ready(plic, S0, 96)
+    plic.write(priority(96), 3)
+    plic.write(priority(97), 3)
+    assert (plic.read(priority(96)), plic.read(priority(97))) == (3, 0)
+    plic.input(96)(True)
+    assert harts[0].mip == SEIP and plic.read(PENDING + 12) == 1
+    assert plic.read(claim(S0)) == 96
+    plic.write(enable(S0, 3), 0xFFFF_FFFF)
+    assert plic.read(enable(S0, 3)) == 1
+
+
 def test_a_source_that_does_not_exist_has_no_pin(plic: SifivePlic) -> None:
-    for source in (0, 96):
+    for source in (0, 97):
         with pytest.raises(ConfigError, match="num-sources"):
             plic.input(source)
 
@@ -187,7 +199,7 @@ def test_a_source_that_does_not_exist_has_no_pin(plic: SifivePlic) -> None:
     [
         ({"hart_config": "MS,MS,MS"}, "names more than 2 harts"),
         ({"hart_config": "MX"}, "has a mode 'X'"),
-        ({"num_sources": 5000}, "num-sources must be 2 to 1024"),
+        ({"num_sources": 5000}, "num-sources must be 1 to 1023"),
         ({"aperture_size": 0x20_0000}, "aperture-size is too small"),
     ],
 )

@@ -19,22 +19,22 @@ from ratite.qom import UInt32
 
 _MODES = {"U": HartIrq.UEIP, "S": HartIrq.SEIP, "H": HartIrq.HEIP, "M": HartIrq.MEIP}
 _MASK32 = 0xFFFF_FFFF
-_MAX_SOURCES = 1024
+_MAX_SOURCES = 1023
 
 
 class SifivePlic(Device):
     """Takes level-sensitive sources, by priority, to contexts: one for each hart and mode of
     `hart-config`.
 
-    `hart-config` lists the modes of each hart, as in "MS,MS". `num-sources` counts source 0, which
-    does not exist.
+    `hart-config` lists the modes of each hart, as in "MS,MS". Sources are 1 to
+    `num-sources`; 0 means none.
     """
 
     type_name = "riscv.sifive.plic"
     mmio_valid = AccessSizes(4, 4)
     mmio_impl = AccessSizes(4, 4)
 
-    priority = State[list[int]](factory=lambda plic: [0] * plic.num_sources)
+    priority = State[list[int]](factory=lambda plic: [0] * (plic.num_sources + 1))
     enabled = State[list[int]](factory=lambda plic: [0] * len(plic.contexts))  # bit n: source n
     threshold = State[list[int]](factory=lambda plic: [0] * len(plic.contexts))
     pending = State(0)  # bit n: source n waits to be claimed
@@ -75,12 +75,12 @@ class SifivePlic(Device):
         ]
         self._inputs: dict[int, Input] = {}
         self._outputs: list[bool | None] = [None] * len(self.contexts)
-        self._sources_mask = (1 << num_sources) - 2
+        self._sources_mask = (1 << num_sources + 1) - 2
         super().__init__()
 
     @property
     def inputs(self) -> int:
-        """One for each source, and source 0, which there is not."""
+        """One for each source."""
         return self.num_sources
 
     @property
@@ -97,8 +97,8 @@ class SifivePlic(Device):
             raise ConfigError(
                 f"{name}: hart-config '{self.hart_config}' names more than {len(self.harts)} harts"
             )
-        if not 2 <= self.num_sources <= _MAX_SOURCES:
-            raise ConfigError(f"{name}: num-sources must be 2 to {_MAX_SOURCES}")
+        if not 1 <= self.num_sources <= _MAX_SOURCES:
+            raise ConfigError(f"{name}: num-sources must be 1 to {_MAX_SOURCES}")
         if self.context_base + len(self.contexts) * self.context_stride > self.aperture_size:
             raise ConfigError(f"{name}: aperture-size is too small for the contexts")
         super().realize()
@@ -106,14 +106,14 @@ class SifivePlic(Device):
     @property
     def input_numbers(self) -> range:
         """The sources."""
-        return range(1, self.num_sources)
+        return range(1, self.num_sources + 1)
 
     def input(self, source: int) -> Input:
-        """The pin of a source, 1 to `num_sources` - 1."""
-        if not 1 <= source < self.num_sources:
+        """The pin of a source, 1 to `num_sources`."""
+        if not 1 <= source <= self.num_sources:
             raise ConfigError(
                 f"{self.type_name}: there is no source {source},"
-                f" only 1 to {self.num_sources - 1} (num-sources)"
+                f" only 1 to {self.num_sources} (num-sources)"
             )
         return self._inputs.setdefault(source, Input(source, self._set_level))
 
@@ -142,7 +142,7 @@ class SifivePlic(Device):
         node.set("interrupt-controller", None)
         node.set("#interrupt-cells", 1)
         node.set("#address-cells", 0)
-        node.set("riscv,ndev", self.num_sources - 1)
+        node.set("riscv,ndev", self.num_sources)
 
     # -- what the sources do
 
@@ -198,12 +198,12 @@ class SifivePlic(Device):
         self.update_wires()
 
     def _build_dispatch(self) -> None:
-        for source in range(1, self.num_sources):
+        for source in self.input_numbers:
             offset = self.priority_base + 4 * (source - 1)
             self._offer(
                 offset, partial(self._priority, source), partial(self._set_priority, source)
             )
-        words = -(-self.num_sources // 32)
+        words = self.num_sources // 32 + 1
         for word in range(words):
             self._offer(self.pending_base + 4 * word, partial(self._pending_word, word), None)
         for context in range(len(self.contexts)):
@@ -264,7 +264,7 @@ class SifivePlic(Device):
         return source
 
     def _complete(self, context: int, source: int) -> None:
-        bit = 1 << source if source < self.num_sources else 0
+        bit = 1 << source if source <= self.num_sources else 0
         if not bit & self.enabled[context]:
             self.guest_error(f"completion of {source}, which is not enabled in context {context}")
             return
