@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Annotated, ClassVar
+from uuid import UUID
 
 from ratite.core.errors import blaming
 from ratite.core.size import KiB, MiB
@@ -16,7 +17,7 @@ from ratite.devices.block.pflash_cfi01 import PflashCfi01
 from ratite.devices.char.ns16550a import Ns16550a
 from ratite.devices.intc.riscv_aclint import AclintMtimer, AclintSwi
 from ratite.devices.intc.sifive_plic import SifivePlic
-from ratite.devices.misc.fw_cfg import FwCfgMem
+from ratite.devices.misc.fw_cfg import FwCfgMem, Key
 from ratite.devices.misc.sifive_test import SifiveTest
 from ratite.devices.rtc.goldfish_rtc import GoldfishRtc
 from ratite.devices.virtio.mmio import VirtioMmio
@@ -31,6 +32,11 @@ RBR, LSR, LSR_DATA_READY = 0, 5, 1  # of the ns16550a
 PLIC_SOURCES = 96
 VIRTIO_COUNT = 8
 UART_IRQ, RTC_IRQ, VIRTIO_IRQ = 10, 11, 1
+FW_CFG_FILES = {  # for firmware that offers a choice; here there is nothing to choose
+    "bios-geometry": b"",
+    "bootorder": b"",
+    "etc/boot-fail-wait": b"\xff\xff\xff\xff",  # milliseconds; -1: do not try again
+}
 
 
 class VirtRiscv(RiscvMachine):
@@ -101,13 +107,21 @@ class VirtRiscv(RiscvMachine):
         self.add("rtc", rtc, at=at.rtc.base, irq=plic.input(RTC_IRQ))
         rtc.offset_ns = offset_ns
         self.flashes = [self._add_flash(number) for number in range(2)]
-        self.fw_cfg = FwCfgMem(self.memory)
-        self.add("fw_cfg", self.fw_cfg, named=True)
-        for region, offset in zip(self.fw_cfg.regions, (8, 0, 16), strict=True):
-            self.memory_root.add_subregion(at.fw_cfg.base + offset, region)
+        self.fw_cfg = self._add_fw_cfg(config)
         for drive in config.drives:
             if drive.interface is DriveInterface.VIRTIO:
                 self.add_drive_device("virtio-blk-device", drive)
+
+    def _add_fw_cfg(self, config: MachineConfig) -> FwCfgMem:
+        fw_cfg = FwCfgMem(self.memory)
+        self.add("fw_cfg", fw_cfg, named=True)
+        for region, offset in zip(fw_cfg.regions, (8, 0, 16), strict=True):
+            self.memory_root.add_subregion(self.MEMMAP.fw_cfg.base + offset, region)
+        fw_cfg.add_int(Key.NB_CPUS, config.smp.cpus, 2)
+        fw_cfg.add_bytes(Key.UUID, bytes(16) if config.uuid is None else UUID(config.uuid).bytes)
+        for name, data in FW_CFG_FILES.items():
+            fw_cfg.add_file(name, data)
+        return fw_cfg
 
     def _add_flash(self, number: int) -> Device:
         drive = next(

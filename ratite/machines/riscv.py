@@ -87,7 +87,9 @@ class RiscvMachine(Machine):
         self.add_user_device(DeviceConfig(driver, None, dict(properties)))
 
     def add_fw_cfg_file(self, fw_cfg: FwCfgMem, item: FwCfgConfig) -> None:
-        """What -fw_cfg adds."""
+        """What -fw_cfg adds. Raises `ConfigError` if there is a file of that name."""
+        if item.name in fw_cfg.files:
+            raise ConfigError(f"-fw_cfg: there is a file '{item.name}' already")
         data = (
             item.text.encode() if item.file is None else read_file(item.file, "-fw_cfg", self.room)
         )

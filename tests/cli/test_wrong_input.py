@@ -115,6 +115,7 @@ CASES = """
 -pflash none                             | image 'none' does not exist
 -pflash disk                             | -pflash, flash 0: device requires 33554432 bytes
 -fw_cfg name=opt/x,file=none             | -fw_cfg: cannot read 'none': No such file or directory
+-fw_cfg name=opt/x,string=y -fw_cfg name=opt/x,string=z | -fw_cfg: there is a file 'opt/x' already
 -M virt,dumpdtb=none/tree                | cannot write the device tree to 'none/tree'
 -M spike -kernel text                    | -kernel: text is text
 -append quiet                            | -append: only a kernel takes it
