@@ -42,7 +42,7 @@ class Inspector(Protocol):
     def register(self, name: str) -> int | None:
         """The value of the register that `$name` means; None if there is none."""
 
-    def disassemble(self, code: bytes) -> Disassembled | None:
+    def disassemble(self, code: bytes, pc: int) -> Disassembled | None:
         """The instruction that begins with these bytes, or None if they are too few."""
 
     def translate(self, gva: int) -> int | None:

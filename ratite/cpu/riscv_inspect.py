@@ -72,7 +72,7 @@ class RiscvInspector:
         except GuestException:
             return None
 
-    def disassemble(self, code: bytes) -> Disassembled | None:
+    def disassemble(self, code: bytes, pc: int) -> Disassembled | None:
         """The instruction that begins with these bytes, or None if they are too few."""
         if len(code) < 2:
             return None
@@ -82,7 +82,7 @@ class RiscvInspector:
         encoding = int.from_bytes(code[:size], "little")
         enabled = self._vcpu.model.enabled()
         text = decoder().disassemble(
-            encoding, size * 8, lambda extension: extension in enabled or extension == "i"
+            encoding, size * 8, lambda extension: extension in enabled or extension == "i", pc
         )
         mnemonic, _, operands = text.partition(" ")
         return Disassembled(encoding, size, mnemonic, operands.replace(", ", ","))

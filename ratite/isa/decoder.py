@@ -86,25 +86,27 @@ class Decoder:
             operand.name: operand.stored(values[operand.name]) for operand in leaf.insn.operands
         }
 
-    def disassemble(self, encoding: int, width: int, enabled: Callable[[str], bool]) -> str:
+    def disassemble(
+        self, encoding: int, width: int, enabled: Callable[[str], bool], pc: int | None = None
+    ) -> str:
         """Mnemonic and operands. Of a short form's, each source is shown once, and no constant but
-        a register that it reads.
+        a register that it reads. With the instruction's address, jumps show theirs.
         """
         leaf = self.find(encoding, width, enabled)
         if leaf is None:
             return f".insn {encoding:#0{width // 4 + 2}x}"
         if leaf.short is None:
-            return leaf.insn.disassemble(encoding)
+            return leaf.insn.disassemble(encoding, pc)
         values = leaf.short.expand(encoding)
-        shown = []
+        shown: dict[str, int] = {}
         seen: set[str | int | tuple[str, int]] = set()
         for operand in leaf.insn.operands:
             source = leaf.short.operands[operand.name]
             if source in seen or (isinstance(source, int) and (source == 0 or operand.written)):
                 continue
             seen.add(source)
-            shown.append(operand.kind.show(values[operand.name]))
-        return f"{leaf.short.name} {', '.join(shown)}".rstrip()
+            shown[operand.name] = values[operand.name]
+        return leaf.insn.as_text(leaf.short.name, shown, pc)
 
 
 class DecoderBuilder:

@@ -25,7 +25,9 @@ class OperandKind:
     `kind` is its type in semantics; `size` the bytes it takes in a record; `signed` whether the
     encoding's top bit is a sign; `sink` what register number 0 becomes where the operand is written
     (the slot that swallows writes), if any; `pc_relative` marks the displacement of a direct jump;
-    `show` makes its text for the disassembler.
+    `show` makes its text for the disassembler, which `role` tells where it goes: "base" is a
+    register that an address is built on, "displacement" what is added to it, "order" a bit that
+    shows in the mnemonic; `usual` is a value that is not shown.
     """
 
     name: str
@@ -35,6 +37,8 @@ class OperandKind:
     sink: int | None = None
     pc_relative: bool = False
     show: Callable[[int], str] = str
+    role: str = ""
+    usual: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +124,43 @@ class Insn:
             for operand in self.operands
         }
 
-    def disassemble(self, encoding: int) -> str:
-        """Mnemonic and operands as text."""
-        shown = [
-            operand.kind.show(
-                self.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
-            )
+    def disassemble(self, encoding: int, pc: int | None = None) -> str:
+        """Mnemonic and operands as text; `pc` as for `as_text`."""
+        values = {
+            operand.name: self.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
             for operand in self.operands
-        ]
-        return f"{self.name} {', '.join(shown)}".rstrip()
+        }
+        return self.as_text(self.name, values, pc)
+
+    def as_text(self, name: str, values: Mapping[str, int], pc: int | None) -> str:
+        """Mnemonic, and those operands that `values` has, in the assembler's notation. The target
+        of a direct jump is an address if the instruction's is known, else a displacement.
+        """
+        shown = []
+        base = displacement = order = ""
+        for operand in self.operands:
+            kind = operand.kind
+            if operand.name not in values or values[operand.name] == kind.usual:
+                continue
+            value = values[operand.name]
+            text = kind.show(value)
+            if kind.pc_relative and pc is not None:
+                text = hex(pc + value & 0xFFFF_FFFF_FFFF_FFFF)
+            if kind.role == "base":
+                base = text
+            elif kind.role == "order":
+                order += operand.name if value else ""
+            elif kind.role == "displacement" and base:
+                displacement = text
+            else:
+                shown.append(text)
+        if base:
+            # A short form whose displacement is always 0 shows the register alone.
+            has_one = any(operand.kind.role == "displacement" for operand in self.operands)
+            plain = has_one and not displacement
+            shown.append(base if plain else f"{displacement}({base})")
+        name += f".{order}" if order else ""
+        return f"{name} {', '.join(shown)}".rstrip()
 
 
 def _written_names(function: Callable[..., Any]) -> frozenset[str]:

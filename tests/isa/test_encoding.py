@@ -13,7 +13,6 @@ import pytest
 from ratite.isa.decoder import Decoder, Leaf
 from ratite.isa.riscv import RISCV
 from ratite.isa.riscv.csr import CSRS
-from ratite.isa.riscv.state import ROUNDING_NAMES
 from tests.isa.assembler import assemble
 from tests.isa.cases import chapters, load_cases
 from tests.isa.streams import Generator, name_of, rows
@@ -89,39 +88,22 @@ def test_every_case_is_encoded_as_binutils_does(tmp_path: Path) -> None:
 
 # -- disassembly
 
-NUMBER = re.compile(r"-?0x[0-9a-f]+|-?\d+")
+NUMBER = re.compile(r"(?<![\w.])-?(?:0x[0-9a-f]+|\d+)\b(?![\w.])")
 
 
-def normal(text: str) -> tuple[str, list[str]]:
-    """Mnemonic and operands without order or punctuation, numbers in one notation."""
+def normal(text: str) -> tuple[str, str]:
+    """Mnemonic and operands, numbers in one notation, without blanks and comments."""
     name, _, rest = text.replace("\t", " ").partition(" ")
-    tokens = re.findall(r"[\w.+-]+", rest.partition("#")[0].partition("<")[0])
-    shown = [str(int(token, 0)) if NUMBER.fullmatch(token) else token for token in tokens]
-    return name, sorted(shown)
+    rest = rest.partition("#")[0].partition("<")[0].replace(" ", "")
+    return name, NUMBER.sub(lambda match: str(int(match[0], 0)), rest)
 
 
-def expected_of(text: str, encoding: int) -> tuple[str, list[str]]:
-    """Our disassembly under the documented differences of the external ones: they put ordering bits
-    into the mnemonic, leave out the dynamic rounding mode (and that of conversions that cannot
-    round), name CSRs, write upper immediates unsigned, and the target of a jump as an address (ours
-    is assumed to stand at 0).
-    """
+def expected_of(text: str) -> tuple[str, str]:
+    """Our disassembly as capstone writes it where it has an alias for a CSR that is read."""
     name, operands = normal(text)
-    insn = RISCV.insns.get(name)
-    if insn is None:
-        return name, operands
-    fields = insn.decode(encoding)
-    if "aq" in fields:
-        for bit in ("aq", "rl"):
-            operands.remove(str(fields[bit]))
-        suffix = ("", ".rl", ".aq", ".aqrl")[fields["aq"] * 2 + fields["rl"]]
-        return name + suffix, operands
-    if "csr" in fields:
-        operands.remove(str(fields["csr"]))
-        operands.append(CSRS[fields["csr"]].name)
-        if name == "csrr":
-            name, operands = "csrrs", [*operands, "zero"]
-    return name, sorted(operands)
+    if name == "csrr":
+        name, operands = "csrrs", f"{operands},zero"
+    return name, operands
 
 
 PSEUDO = frozenset(
@@ -134,16 +116,13 @@ PSEUDO = frozenset(
 EXACT = ("fcvt.d.s", "fcvt.d.w", "fcvt.d.wu")
 
 
-def differs(ours: str, theirs: str, encoding: int) -> bool:
-    name, operands = expected_of(ours, encoding)
+def differs(ours: str, theirs: str) -> bool:
+    name, operands = expected_of(ours)
     other, others = normal(theirs)
     if other in ("unimp", ".4byte", ".2byte", ".insn", "") or other == "c.unimp":
         return True
-    for mode in ("dyn", "rne"):
-        if mode in operands and mode not in others and (mode == "dyn" or name in EXACT):
-            operands.remove(mode)
-    if name.startswith("fcvt.d.") and len(operands) > len(others):
-        operands = [token for token in operands if token not in ROUNDING_NAMES]
+    if name in EXACT:  # nothing to round: external tools differ in whether they show a mode
+        operands, others = (text.removesuffix(",rne") for text in (operands, others))
     return name != other or operands != others
 
 
@@ -184,7 +163,7 @@ def test_every_row_is_disassembled_as_objdump_does(tmp_path: Path) -> None:
             assert target is not None
             away = (int(target[1], 16) - at + (1 << 63)) % (1 << 64) - (1 << 63)
             theirs = f"{theirs[: target.start()]}{away}"
-        if differs(ours, theirs, encoding):
+        if differs(ours, theirs):
             wrong.append(f"{encoding:0{len(code) * 2}x}: {ours!r} {theirs!r}")
     assert not wrong, "\n".join(wrong[:60]) + f"\n{len(wrong)}"
     assert len(names) > 240
@@ -221,10 +200,12 @@ def test_every_row_is_disassembled_as_capstone_does() -> None:
             shown = next(machine.disasm(code, 0), None)
             if beyond(found, encoding) or shown is None or shown.mnemonic in PSEUDO:
                 continue
+            if shown.mnemonic == "jalr":
+                continue  # capstone writes its operands in the old order
             names.add(name_of(found))
             ours = DECODER.disassemble(encoding, len(code) * 8, lambda name: True)
             theirs = f"{shown.mnemonic} {shown.op_str}"
-            if differs(ours, theirs, encoding):
+            if differs(ours, theirs):
                 wrong.append(f"{code.hex()}: {ours!r} {theirs!r}")
     assert not wrong, "\n".join(wrong[:40]) + f"\n{len(wrong)}"
     assert len(names) > 150

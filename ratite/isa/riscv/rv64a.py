@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ratite.isa.riscv.state import LOAD_MISALIGNED, RISCV, STORE_MISALIGNED, Bit, Gpr, Hart
+from ratite.isa.riscv.state import LOAD_MISALIGNED, RISCV, STORE_MISALIGNED, Base, Bit, Gpr, Hart
 from ratite.isa.spec import Row
 from ratite.isa.state import READ, WRITE
 from ratite.native import (
@@ -65,7 +65,7 @@ def _rows() -> list[Row]:
 def amo(
     hart: Hart,
     rd: Gpr,
-    rs1: Gpr,
+    rs1: Base,
     rs2: Gpr,
     aq: Bit,
     rl: Bit,
@@ -95,7 +95,7 @@ def amo(
     spec="unpriv 14.2",
     ext="a",
 )
-def lr(hart: Hart, rd: Gpr, rs1: Gpr, aq: Bit, rl: Bit, kind: Const[Kind]) -> None:
+def lr(hart: Hart, rd: Gpr, rs1: Base, aq: Bit, rl: Bit, kind: Const[Kind]) -> None:
     """Load a value and reserve its address."""
     address = hart.x[rs1]
     if address & (kind.WIDTH // 8 - 1) != 0:
@@ -121,7 +121,7 @@ def lr(hart: Hart, rd: Gpr, rs1: Gpr, aq: Bit, rl: Bit, kind: Const[Kind]) -> No
     spec="unpriv 14.2",
     ext="a",
 )
-def sc(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr, aq: Bit, rl: Bit, kind: Const[Kind]) -> None:
+def sc(hart: Hart, rd: Gpr, rs1: Base, rs2: Gpr, aq: Bit, rl: Bit, kind: Const[Kind]) -> None:
     """Store if the reservation still holds: rd gets 0 for success, 1 for failure."""
     address = hart.x[rs1]
     if address & (kind.WIDTH // 8 - 1) != 0:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ratite.isa.riscv.fpu import box, check_rounding, host_rounds, mark_dirty, rounding, unbox
-from ratite.isa.riscv.state import RISCV, Fpr, Gpr, Hart, Rm, Simm
+from ratite.isa.riscv.state import RISCV, Base, Displacement, Fpr, Gpr, Hart, Rm
 from ratite.isa.softfloat import (
     F32,
     F64,
@@ -81,7 +81,7 @@ def _rows(
     spec="unpriv 21.5, 22.3",
 )
 def fp_load(
-    hart: Hart, rd: Fpr, rs1: Gpr, imm: Simm, fmt: Const[Format], kind: Const[Kind]
+    hart: Hart, rd: Fpr, rs1: Base, imm: Displacement, fmt: Const[Format], kind: Const[Kind]
 ) -> None:
     """Load a floating-point value from rs1 + imm."""
     hart.f[rd] = box(fmt, u64(hart.load(kind, hart.x[rs1] + imm)))
@@ -95,7 +95,7 @@ def fp_load(
     ],
     spec="unpriv 21.5, 22.3",
 )
-def fp_store(hart: Hart, rs1: Gpr, rs2: Fpr, imm: Simm, kind: Const[Kind]) -> None:
+def fp_store(hart: Hart, rs1: Base, rs2: Fpr, imm: Displacement, kind: Const[Kind]) -> None:
     """Store the register's low bits to rs1 + imm, boxed or not."""
     hart.store(hart.x[rs1] + imm, kind(hart.f[rs2]))
 

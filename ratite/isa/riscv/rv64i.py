@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ratite.isa.riscv.state import RISCV, Gpr, Hart, PcRel, Shamt, Simm, Upper
+from ratite.isa.riscv.state import (
+    RISCV,
+    Base,
+    Displacement,
+    Gpr,
+    Hart,
+    PcRel,
+    Shamt,
+    Simm,
+    Upper,
+)
 from ratite.isa.spec import Row
 from ratite.native import Const, fence, i8, i16, i32, i64, u8, u16, u32, u64
 
@@ -36,7 +46,7 @@ def jal(hart: Hart, rd: Gpr, imm: PcRel) -> None:
 
 
 @insn("imm[11:0] rs1[4:0] 000 rd[4:0] 1100111", spec="unpriv 2.5.1")
-def jalr(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
+def jalr(hart: Hart, rd: Gpr, rs1: Base, imm: Displacement) -> None:
     """Jump to rs1 + imm with bit 0 cleared, leaving the return address in rd."""
     target = (hart.x[rs1] + imm) & ~1
     hart.x[rd] = hart.next_pc
@@ -103,7 +113,7 @@ def _load(name: str, width: str, memory: Kind, extended: Kind) -> Row:
     spec="unpriv 2.6, 4.3",
 )
 def load(
-    hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm, memory: Const[Kind], extended: Const[Kind]
+    hart: Hart, rd: Gpr, rs1: Base, imm: Displacement, memory: Const[Kind], extended: Const[Kind]
 ) -> None:
     """Load from rs1 + imm, sign- or zero-extended to 64 bits."""
     hart.x[rd] = u64(extended(hart.load(memory, hart.x[rs1] + imm)))
@@ -122,7 +132,7 @@ def _store(name: str, width: str, memory: Kind) -> Row:
     ),
     spec="unpriv 2.6, 4.3",
 )
-def store(hart: Hart, rs1: Gpr, rs2: Gpr, imm: Simm, memory: Const[Kind]) -> None:
+def store(hart: Hart, rs1: Base, rs2: Gpr, imm: Displacement, memory: Const[Kind]) -> None:
     """Store the low bits of rs2 to rs1 + imm."""
     hart.store(hart.x[rs1] + imm, memory(hart.x[rs2]))
 

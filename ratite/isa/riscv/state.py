@@ -28,17 +28,29 @@ it.
 """
 
 Gpr = Annotated[u8, OperandKind("gpr", u8, 1, sink=SINK, show=lambda number: ABI_NAMES[number])]
+Base = Annotated[
+    u8, OperandKind("gpr", u8, 1, sink=SINK, show=lambda number: ABI_NAMES[number], role="base")
+]
 Fpr = Annotated[u8, OperandKind("fpr", u8, 1, show=lambda number: FLOAT_NAMES[number])]
 Simm = Annotated[i64, OperandKind("simm", i64, 4, signed=True)]
+Displacement = Annotated[i64, OperandKind("simm", i64, 4, signed=True, role="displacement")]
 Upper = Annotated[
     i64, OperandKind("upper", i64, 4, signed=True, show=lambda value: hex(value >> 12 & 0xF_FFFF))
 ]
 PcRel = Annotated[i64, OperandKind("pcrel", i64, 4, signed=True, pc_relative=True)]
 Shamt = Annotated[u8, OperandKind("shamt", u8, 1)]
 Uimm = Annotated[u8, OperandKind("uimm", u8, 1)]
-Csr = Annotated[u16, OperandKind("csr", u16, 2, show=hex)]
-Rm = Annotated[u8, OperandKind("rm", u8, 1, show=lambda mode: ROUNDING_NAMES[mode])]
-Bit = Annotated[u8, OperandKind("bit", u8, 1)]
+Csr = Annotated[u16, OperandKind("csr", u16, 2, show=lambda number: csr_name(number))]
+Rm = Annotated[u8, OperandKind("rm", u8, 1, show=lambda mode: ROUNDING_NAMES[mode], usual=7)]
+Bit = Annotated[u8, OperandKind("bit", u8, 1, role="order")]
+
+
+def csr_name(number: int) -> str:
+    """What the specification calls a CSR; its number where there is none."""
+    from ratite.isa.riscv.csr import CSRS  # which is made of what is here
+
+    return CSRS[number].name if number in CSRS else hex(number)
+
 
 USER, SUPERVISOR, MACHINE = 0, 1, 3
 

@@ -19,10 +19,11 @@ from ratite.isa.riscv.state import (
     TVM,
     TW,
     USER,
+    Base,
     Csr,
+    Displacement,
     Gpr,
     Hart,
-    Simm,
     Uimm,
 )
 from ratite.isa.riscv.trap import leave_machine_trap, leave_supervisor_trap, mip, poll_interrupts
@@ -232,7 +233,7 @@ def block_allowed(hart: Hart, bits: u64) -> bool:
     spec="unpriv 19",
     ext="zicbom",
 )
-def cbo(hart: Hart, rs1: Gpr, enable: Const[int]) -> None:
+def cbo(hart: Hart, rs1: Base, enable: Const[int]) -> None:
     """Manage a cache block. Memory is coherent, so that only the permission to access it
     matters. The trap value of a fault is rs1, aligned or not.
     """
@@ -244,7 +245,7 @@ def cbo(hart: Hart, rs1: Gpr, enable: Const[int]) -> None:
 
 
 @insn("000000000100 rs1[4:0] 010 00000 0001111", spec="unpriv 19", ext="zicboz")
-def cbo_zero(hart: Hart, rs1: Gpr) -> None:
+def cbo_zero(hart: Hart, rs1: Base) -> None:
     """Set a cache block to zero."""
     if not block_allowed(hart, u64(CBZE)):
         illegal(hart)
@@ -265,5 +266,5 @@ def cbo_zero(hart: Hart, rs1: Gpr) -> None:
     spec="unpriv 19",
     ext="zicbop",
 )
-def prefetch(hart: Hart, rs1: Gpr, imm: Simm) -> None:
+def prefetch(hart: Hart, rs1: Base, imm: Displacement) -> None:
     """A hint: nothing happens, and nothing can fault."""

@@ -102,7 +102,7 @@ def instructions(
     address = start
     for _ in range(min(count, MAX_LINES)):
         code = read(address, 4) or read(address, 2) or b""
-        found = inspector.disassemble(code)
+        found = inspector.disassemble(code, address)
         head = f"0x{address & (1 << 64) - 1:016x}:"
         if found is None:
             yield f"{head} Cannot access memory"

@@ -112,7 +112,7 @@ def disassemble(block: RegionBlock) -> list[str]:
     for insn in block.instructions:
         offset = insn.pc - block.pc
         encoding = int.from_bytes(block.code[offset : offset + insn.length], "little")
-        text = _DISASSEMBLER.disassemble(encoding, insn.length * 8, lambda name: True)
+        text = _DISASSEMBLER.disassemble(encoding, insn.length * 8, lambda name: True, insn.pc)
         lines.append(f"{insn.pc:#018x}:  {encoding:0{insn.length * 2}x}  {text}")
     return lines
 
