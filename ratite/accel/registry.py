@@ -66,6 +66,8 @@ def make_engine(
         return JitMachine(ISA_PACKAGE[isa], ram, space, options, log)
     except OSError as error:
         raise HostError.from_os("set up memory for generated code", error) from error
+    except MemoryError as error:  # each machine has its part of one range, until it is closed
+        raise HostError("too many machines in one process: no room for generated code") from error
 
 
 def _choose(choices: Sequence[Choice]) -> tuple[str, dict[str, Any]]:

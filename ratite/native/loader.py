@@ -75,7 +75,7 @@ class CodeSpace:
     32-bit displacement. It is reserved, and committed as it is used.
     """
 
-    SIZE = 1 << 30
+    SIZE = (1 << 31) - (1 << 20)
 
     def __init__(self) -> None:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000

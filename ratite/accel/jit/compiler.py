@@ -37,7 +37,8 @@ from ratite.native.loader import LoadedObject, code_space
 IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
 REGION = "region"
-ARENA = 128 << 20
+ARENA = 32 << 20
+"""Bytes for the regions of one machine; when they are full, all translations are forgotten."""
 QUICK, FULL = 1, 2
 """Levels of care for a region."""
 SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
