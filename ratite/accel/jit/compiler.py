@@ -170,9 +170,10 @@ class RegionCompiler:
         be_nice()
         while not self._stop.is_set():
             try:
-                if not self._serve():
-                    if not self._exact:
-                        self._sample()
+                had_work = self._serve()
+                if not self._exact:
+                    self._sample()
+                if not had_work:
                     self._stop.wait(IDLE_S)
             except Exception as error:  # a bug of ours: the guest goes on in tier 0
                 self.failures.append(f"{type(error).__name__}: {error}")
