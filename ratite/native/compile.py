@@ -43,7 +43,8 @@ def parse(text: str, *, checked: bool = True) -> Any:
     """Parse LLVM text, and verify it unless told otherwise. Raises `CompileError`."""
     _initialized()
     try:
-        module = llvm.parse_assembly(text)
+        # In a context of its own, which goes with it: the global one keeps what it has seen.
+        module = llvm.parse_assembly(text, llvm.create_context())
     except RuntimeError as error:
         raise CompileError(str(error)) from None
     if checked:
@@ -108,13 +109,31 @@ def region_assembly(text: str, *, quick: bool) -> str:
     return listing
 
 
+class _RegionTools:
+    """What regions of one kind are compiled with, made once: llvmlite's passes and builders keep
+    some memory each time that one is made. Calls of LLVM are serialised by llvmlite.
+    """
+
+    def __init__(self, quick: bool) -> None:
+        self.machine = target_machine(1 if quick else 2)
+        options = llvm.create_pipeline_tuning_options(speed_level=1)
+        self.builder = llvm.create_pass_builder(self.machine, options)
+        self.inline = llvm.create_new_module_pass_manager()
+        self.inline.add_always_inliner_pass()
+        self.inline.add_global_dead_code_eliminate_pass()
+        self.passes = llvm.create_new_function_pass_manager()
+        for name in _REGION_PASSES:
+            getattr(self.passes, name)()
+
+
 @functools.cache
-def _region_machine(quick: bool) -> Any:
-    return target_machine(1 if quick else 2)
+def _region_tools(quick: bool) -> _RegionTools:
+    return _RegionTools(quick)
 
 
 def _prepared(text: str, quick: bool, checked: bool) -> tuple[Any, Any]:
-    machine = _region_machine(quick)
+    tools = _region_tools(quick)
+    machine = tools.machine
     module = parse(text, checked=checked)
     module.triple = llvm.get_process_triple()
     module.data_layout = str(machine.target_data)
@@ -122,18 +141,10 @@ def _prepared(text: str, quick: bool, checked: bool) -> tuple[Any, Any]:
         # Checks of the rounding mode and flags move out of loops.
         optimize(module, machine, 2)
         return module, machine
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    builder = llvm.create_pass_builder(machine, options)
-    inline = llvm.create_new_module_pass_manager()
-    inline.add_always_inliner_pass()
-    inline.add_global_dead_code_eliminate_pass()
-    inline.run(module, builder)
-    passes = llvm.create_new_function_pass_manager()
-    for name in _REGION_PASSES:
-        getattr(passes, name)()
+    tools.inline.run(module, tools.builder)
     for function in module.functions:
         if not function.is_declaration:
-            passes.run(function, builder)
+            tools.passes.run(function, tools.builder)
             if quick:
                 # Not to be optimised further: the quick instruction selector, and no passes of code
                 # generation but those that must be; register allocation stays the good one.

@@ -30,7 +30,7 @@ from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import KICK_INTERRUPT, CpuState
 from ratite.native.cache import ObjectCache, key_of
-from ratite.native.host import allocate, be_nice
+from ratite.native.host import be_nice
 from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject, code_space
 
@@ -331,15 +331,16 @@ class RegionCompiler:
                 return
             if self.perf_map is not None:
                 self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
-            memory = allocate(RegionInfo.SIZE + len(members) * RegionUse.SIZE)
-            info = RegionInfo(memory.address).plain()
+            memory = ctypes.create_string_buffer(RegionInfo.SIZE + len(members) * RegionUse.SIZE)
+            place = ctypes.addressof(memory)
+            info = RegionInfo(place).plain()
             info.handler = loaded.address(REGION)
             info.rank = level << 32 | len(members)
             info.count = len(members)
             for index, address in enumerate(members):
-                use = RegionUse(memory.address + RegionInfo.SIZE + index * RegionUse.SIZE).plain()
+                use = RegionUse(place + RegionInfo.SIZE + index * RegionUse.SIZE).plain()
                 use.block, use.is_entry = address, index in entries
-            if self._guest.install(memory.address):
+            if self._guest.install(place):
                 self._uses.append(memory)
                 if level == QUICK:
                     self._quick[info.handler] = members[0]
