@@ -28,7 +28,7 @@ from ratite.accel.jit.region import (
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
-from ratite.isa.state import KICK_INTERRUPT, CpuState
+from ratite.isa.state import CpuState
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.host import be_nice
 from ratite.native.identity import compiler_identity, source_digest
@@ -43,19 +43,6 @@ QUICK, FULL = 1, 2
 """Levels of care for a region."""
 SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
 """Times that a region is found running before it is worth the full level."""
-QUICK, FULL = 1, 2
-"""Levels of care for a region."""
-SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
-"""Times that a region is found running before it is worth the full level."""
-HOT = 1024
-"""Entries after which a block is reported, and looked for in the cache."""
-COMPILE_HEAT = 8192
-"""Further entries after which a block that is not in the cache is compiled."""
-MEMBER_PATIENCE = 4
-"""Reports of a block that is in another's region, after which it gets its own all the same."""
-DONE = -1
-WARM = 256
-"""Entries from which on a block is worth a place in the region of a hot one."""
 
 
 @dataclass(slots=True)
@@ -71,14 +58,23 @@ class RegionStats:
     seconds: float = 0.0
 
 
+class Executing(Protocol):
+    """A vCPU, as the compiler sees it."""
+
+    state: CpuState
+
+    def kick(self, *, leave: bool) -> None:
+        """From any thread: have it look at its interrupts."""
+
+
 class Guest(Protocol):
     """What the compiler needs of a machine's translated code."""
 
     shared: Shared
 
     @property
-    def states(self) -> Sequence[CpuState]:
-        """The vCPUs' states."""
+    def cpus(self) -> Sequence[Executing]:
+        """The vCPUs."""
 
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int, near: int) -> int | None:
         """Host address of a translated block."""
@@ -116,8 +112,9 @@ class RegionCompiler:
         self._heat = Heat(guest.shared)
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._quick: dict[int, int] = {}  # handler of a region at the quick level -> entry block
-        self._sizes: dict[int, int] = {}  # blocks of those regions, by entry block
+        self._quick: dict[int, tuple[int, int]] = {}
+        """Of a region at the quick level, by its handler: the entry block, and how many there
+        are."""
         self._samples: Counter[int] = Counter()  # by entry block
         self._stop = threading.Event()
         self._blocks = threading.RLock()
@@ -187,8 +184,8 @@ class RegionCompiler:
             if self._served != self._generation:
                 self._served = self._generation
                 self._heat.forget()
-                for table in (self._quick, self._sizes, self._samples):
-                    table.clear()
+                self._quick.clear()
+                self._samples.clear()
         self._heat.gather()
         for address, cpu in self._heat.fresh():
             self._try_cache(address, cpu)
@@ -214,20 +211,18 @@ class RegionCompiler:
         that are seen often.
         """
         shared = self._guest.shared
-        for cpu, state in enumerate(self._guest.states):
-            plain = state.plain()
+        first, end = int(shared.buffer), int(shared.next)
+        for number, cpu in enumerate(self._guest.cpus):
+            plain = cpu.state.plain()
             address, plain.sample = plain.sample, 0
-            if int(shared.buffer) <= address < int(shared.next):
-                entry = self._quick.get(int(Block(address).handler))
-                if entry is not None:
-                    self._samples[entry] += 1
-                    worth = SAMPLES + int(self._sizes[entry] * SAMPLES_PER_BLOCK)
-                    if self._samples[entry] == worth:
-                        self._compile(entry, cpu, self._served, self._heat.is_warm, FULL)
+            handler = Block(address).plain().handler if first <= address < end else 0
+            if handler in self._quick:
+                entry, blocks = self._quick[handler]
+                self._samples[entry] += 1
+                if self._samples[entry] == SAMPLES + int(blocks * SAMPLES_PER_BLOCK):
+                    self._compile(entry, number, self._served, self._heat.is_warm, FULL)
             if not plain.halted:
-                ctypes.c_uint8.from_address(
-                    state.address + CpuState.kick.offset
-                ).value = KICK_INTERRUPT
+                cpu.kick(leave=False)
 
     def _prepare(self) -> Templates:
         """Load what compiling takes. A guest that the cache serves entirely never needs it."""
@@ -262,7 +257,7 @@ class RegionCompiler:
         from ratite.native.compile import compile_region, region_assembly
 
         kind = FullRegionText if level == FULL else RegionText
-        text = kind(region, templates, REGION, self._guest.states[cpu]).text()
+        text = kind(region, templates, REGION, self._guest.cpus[cpu].state).text()
         head = f"region {region.entry.pc:#x}, {region.instructions} instructions, level {level}"
         shown = self.log.covers(region.entry.pc)
         if shown and self.log.enabled(LogCategory.LLVM):
@@ -343,8 +338,7 @@ class RegionCompiler:
             if self._guest.install(place):
                 self._uses.append(memory)
                 if level == QUICK:
-                    self._quick[info.handler] = members[0]
-                    self._sizes[members[0]] = len(members)
+                    self._quick[info.handler] = members[0], len(members)
                 self._heat.serve(members)
             else:
                 self.stats.void += 1

@@ -132,7 +132,7 @@ class JitMachine:
         return JitLog(
             log,
             self.shared,
-            lambda: self.states,
+            lambda: [cpu.state for cpu in self.cpus],
             lambda address: read_block(address, reader),
             module.disassemble,
             module.describe_trap,
@@ -156,11 +156,6 @@ class JitMachine:
         if self.compiler is not None and self.options.background:
             self.compiler.start()
         return cpu
-
-    @property
-    def states(self) -> list[CpuState]:
-        """The vCPUs' states."""
-        return [cpu.state for cpu in self.cpus]
 
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int, near: int) -> int | None:
         """Host address of the block of a pc on the page of the block `near`, or as a vCPU's TLB

@@ -17,7 +17,7 @@ from ratite.isa.state import CpuState
 
 MAX_SITES = 16
 """Accesses of a region that remember a page each; all take host registers or stack."""
-NO_PAGE = 0x800
+NOWHERE = 0x800
 """Not the page of any address, with its low bits left in for the alignment."""
 EXITS = ("lookup", "kicked", "step")
 
@@ -83,7 +83,7 @@ class FullAccessText(AccessText):
         page, distance = f"%site.page{self._sites}", f"%site.distance{self._sites}"
         self._sites += 1
         lines: Lines = [f"  {name} = alloca i64" for name in (page, distance)]
-        lines += [f"  store i64 {NO_PAGE}, ptr {page}", f"  store i64 0, ptr {distance}"]
+        lines += [f"  store i64 {NOWHERE}, ptr {page}", f"  store i64 0, ptr {distance}"]
         self._region.allocas += [str(line) for line in lines]
         return page, distance
 

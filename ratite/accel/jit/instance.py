@@ -7,41 +7,20 @@ left to tier 0: the region ends just before it, with nothing of it done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ratite.accel.jit.accesses import STATE, Access, Item, Moment
 from ratite.accel.jit.region import Decoded, RegionBlock
+from ratite.accel.jit.registers import MASK64
 from ratite.cpu.block import OPERANDS_OFFSET
 from ratite.isa.state import READ, WRITE, CpuState
 from ratite.native import ir
 from ratite.native.lower import Lowering, constant, declaration
+from ratite.native.optimize import FOLDS, fold
 
 if TYPE_CHECKING:
     from ratite.accel.jit.tier1 import RegionText
-
-MASK64 = 0xFFFF_FFFF_FFFF_FFFF
-_FOLD: dict[str, Callable[[int, int, int], int]] = {
-    "add": lambda a, b, w: a + b,
-    "sub": lambda a, b, w: a - b,
-    "mul": lambda a, b, w: a * b,
-    "and": lambda a, b, w: a & b,
-    "or": lambda a, b, w: a | b,
-    "xor": lambda a, b, w: a ^ b,
-    "shl": lambda a, b, w: a << b,
-    "lshr": lambda a, b, w: a >> b,
-    "ashr": lambda a, b, w: _signed(a, w) >> b,
-    "eq": lambda a, b, w: int(a == b),
-    "ne": lambda a, b, w: int(a != b),
-    "ult": lambda a, b, w: int(a < b),
-    "ule": lambda a, b, w: int(a <= b),
-    "slt": lambda a, b, w: int(_signed(a, w) < _signed(b, w)),
-    "sle": lambda a, b, w: int(_signed(a, w) <= _signed(b, w)),
-}
-
-
-def _signed(value: int, width: int) -> int:
-    return value - (1 << width) if value >> (width - 1) else value
 
 
 class _Unfit(Exception):
@@ -103,10 +82,8 @@ class InstructionText(Lowering):
 
     def _step_out(self) -> None:
         """Leave before this instruction; what is left of the block is not paid for."""
-        paid = self.region.emit("load i64, ptr %var.budget")
-        left = self.region.emit(f"add i64 {paid}, {self.block.count - self.index}")
-        self.line(f"  store i64 {left}, ptr %var.budget")
-        self.region.leave(self.insn.pc, "step")
+        self.region.settle()
+        self.region.access_text.step_out(self._moment())
 
     def _instantiate(self) -> bool:
         """Until control forks, blocks of the IR follow each other without labels."""
@@ -173,12 +150,12 @@ class InstructionText(Lowering):
     def _lower_op(self, op: ir.Op) -> None:
         self._targets, self._fell = (), False
         name = op.name
-        if name in _FOLD:
+        if name in FOLDS:
             a, b = (self.item(argument, op.type) for argument in op.args)
             if isinstance(a, int) and isinstance(b, int):
-                width = ir.WIDTH[op.type]
-                result_width = 1 if name in ir.COMPARES else width
-                self._set(op, _FOLD[name](a, b, width) & ((1 << result_width) - 1))
+                folded = fold(name, op.type, (a, b))
+                assert folded is not None
+                self._set(op, folded)
                 return
             if self._identity(op, a, b):
                 return
@@ -216,11 +193,10 @@ class InstructionText(Lowering):
         source = op.args[0]
         have = source.type if isinstance(source, ir.Value) else "i64"
         value = self.item(source, have)
-        if not isinstance(value, int):
+        folded = fold(op.name, op.type, (value,), have) if isinstance(value, int) else None
+        if folded is None:
             return False
-        if op.name == "sext":
-            value = _signed(value, ir.WIDTH[have])
-        self._set(op, value & ((1 << ir.WIDTH[op.type]) - 1))
+        self._set(op, folded)
         return True
 
     # -- state

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ratite.accel.jit.accesses import STATE, Access, AccessText, Item
-from ratite.accel.jit.instance import MASK64, InstructionText
+from ratite.accel.jit.instance import InstructionText
 from ratite.accel.jit.region import Region, RegionBlock
-from ratite.accel.jit.registers import Registers
+from ratite.accel.jit.registers import MASK64, Registers
 from ratite.cpu.machine import TLB_ENTRIES, Block, TlbEntry
 from ratite.cpu.tlb import SIDE_OFFSET, TABLE_SIZE
 from ratite.isa.state import CpuState
