@@ -37,6 +37,8 @@ atomically."""
 MMIO_LOG = 8
 CODE_PAGE_WORDS = 8
 TRACE_RING = 256
+WENT = 64
+"""Indirect jumps out of regions that a vCPU remembers."""
 
 LIMIT_MASK, LIMIT_STEP = 0x7F, 0x80
 """Parts of `CpuState.block_limit`: the number; and that blocks ignore breakpoints."""
@@ -166,6 +168,8 @@ class CpuState(Struct):
     mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
     fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
     sample = Field(u64, doc="what was executed when a kick was last answered: host address")
+    went_from = Array(u64, WENT, doc="pcs of indirect jumps out of compiled regions, by a hash")
+    went_to = Array(u64, WENT, doc="where each of them went")
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
     trace = Field(u32, doc="not 0: note every trap in the ring below")
     trace_head = Field(u32, doc="traps noted, ever")

@@ -71,7 +71,7 @@ OPCODES: dict[str, OpInfo] = {
     **dict.fromkeys(("zext", "sext", "trunc", "ptrtoint", "inttoptr"), _UNARY),
     # floating point on the host FPU under its current rounding mode: bit patterns in and out
     **{name: OpInfo(2, True, False) for name in ("fadd", "fsub", "fmul", "fdiv")},
-    **{name: OpInfo(2, True, False) for name in ("feq", "flt", "fle")},
+    **{name: OpInfo(2, True, False) for name in ("feq", "flt", "fle", "funo")},
     "fma": OpInfo(3, True, False),
     **{
         name: OpInfo(1, True, False)
@@ -109,7 +109,7 @@ OPCODES: dict[str, OpInfo] = {
     "dispatch": OpInfo(-1, False, False, terminator=True),
     "unreachable": OpInfo(0, False, False, terminator=True),
 }
-COMPARES = frozenset(("eq", "ne", "ult", "ule", "slt", "sle", "feq", "flt", "fle"))
+COMPARES = frozenset(("eq", "ne", "ult", "ule", "slt", "sle", "feq", "flt", "fle", "funo"))
 
 
 class Op:

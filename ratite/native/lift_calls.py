@@ -201,7 +201,7 @@ def _fpu_arithmetic(lifter: Expressions, call: Call) -> Any:
     return Val(first.kind, lifter.builder.emit(call.name, ir_type(first.kind), *operands))
 
 
-@_lifts("feq", "flt", "fle")
+@_lifts("feq", "flt", "fle", "funo")
 def _fpu_compare(lifter: Expressions, call: Call) -> Any:
     first = _typed(lifter, call, 0)
     second = lifter.coerce(call.arguments[1], first.kind, call.node)

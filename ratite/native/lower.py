@@ -20,6 +20,7 @@ _PLAIN = {
 _FLOAT = {"i16": "half", "i32": "float", "i64": "double"}
 _SUFFIX = {"i16": "f16", "i32": "f32", "i64": "f64"}
 _STRICT = 'metadata !"fpexcept.strict"'
+_IGNORED = 'metadata !"fpexcept.ignore"'
 _DYNAMIC = f'metadata !"round.dynamic", {_STRICT}'
 _FPU_OPS = frozenset(
     (
@@ -276,13 +277,14 @@ class Lowering:
 
     def _fpu_compare(self, op: ir.Op) -> None:
         arguments = [self._float(argument, op.type) for argument in op.args]
-        predicate = {"feq": "oeq", "flt": "olt", "fle": "ole"}[op.name]
-        name = "fcmp" if op.name == "feq" else "fcmps"  # ordering comparisons signal on every NaN
-        metadata = f'metadata !"{predicate}", {_STRICT}'
+        predicate = {"feq": "oeq", "flt": "olt", "fle": "ole", "funo": "uno"}[op.name]
+        # Ordering comparisons signal on every NaN.
+        name = "fcmps" if op.name in ("flt", "fle") else "fcmp"
+        metadata = f'metadata !"{predicate}", {_IGNORED if op.name == "funo" else _STRICT}'
         result = self._fpu_call(op, f"{name}.{_SUFFIX[op.type]}", arguments, "i1", metadata)
         self.line(f"  {self.result(op)} = or i1 {result}, false")
 
-    _op_feq = _op_flt = _op_fle = _fpu_compare
+    _op_feq = _op_flt = _op_fle = _op_funo = _fpu_compare
 
     def _op_fcvt(self, op: ir.Op) -> None:
         source = str(op.attributes["source"])

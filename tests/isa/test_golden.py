@@ -66,14 +66,14 @@ def compiled(loop: str, level: int) -> tuple[Counter[str], int]:
 
 
 EXPECTED: dict[tuple[str, int], tuple[Mapping[str, int], int]] = {
-    ("fill", QUICK): ({"br": 12, "call": 5, "icmp": 6, "load": 19, "store": 14}, 75),
-    ("fill", FULL): ({"br": 16, "call": 3, "icmp": 6, "load": 20, "store": 21}, 65),
-    ("copy", QUICK): ({"br": 20, "call": 6, "icmp": 10, "load": 27, "phi": 1, "store": 23}, 145),
-    ("copy", FULL): ({"br": 25, "call": 3, "icmp": 10, "load": 32, "store": 36}, 155),
-    ("frame", QUICK): ({"br": 11, "call": 4, "icmp": 6, "load": 29, "store": 30}, 100),
-    ("frame", FULL): ({"br": 14, "call": 3, "icmp": 6, "load": 32, "store": 31}, 85),
-    ("dot", QUICK): ({"br": 27, "call": 12, "icmp": 10, "load": 38, "phi": 2, "store": 50}, 195),
-    ("dot", FULL): ({"br": 32, "call": 9, "icmp": 10, "load": 47, "store": 60}, 250),
+    ("fill", QUICK): ({"br": 12, "call": 5, "icmp": 6, "load": 16, "store": 11}, 70),
+    ("fill", FULL): ({"br": 16, "call": 3, "icmp": 6, "load": 19, "store": 20}, 65),
+    ("copy", QUICK): ({"br": 20, "call": 6, "icmp": 10, "load": 24, "phi": 1, "store": 20}, 135),
+    ("copy", FULL): ({"br": 25, "call": 3, "icmp": 10, "load": 31, "store": 35}, 125),
+    ("frame", QUICK): ({"br": 11, "call": 4, "icmp": 6, "load": 26, "store": 27}, 87),
+    ("frame", FULL): ({"br": 14, "call": 3, "icmp": 6, "load": 31, "store": 30}, 77),
+    ("dot", QUICK): ({"br": 25, "call": 10, "icmp": 10, "load": 33, "phi": 2, "store": 45}, 148),
+    ("dot", FULL): ({"br": 30, "call": 7, "icmp": 10, "load": 44, "store": 57}, 170),
 }
 
 

@@ -170,6 +170,55 @@ def test_a_region_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     jit.machine.close()
 
 
+def test_an_interpreter_becomes_one_region_with_all_its_targets(jit: Jit) -> None:
+    """Eight routines of 8 bytes, entered by one indirect jump in turn; each adds its bit to x1 and
+    goes back.
+    """
+    routines = "".join(f"addi x1, x1, {1 << n}\njal x0, {-20 - 8 * n}\n" for n in range(8))
+    dispatch = "addi x3, x3, 8\nandi x3, x3, 56\nadd x4, x5, x3\njalr x0, 0(x4)\n"
+    jit.hart.x[5] = u64(CODE + 16)
+    jit.load(CODE, program(dispatch + routines))
+    jit.run_until(lambda: jit.stats.full > 0)
+    jit.run(3_000_000)
+    while jit.hart.pc != CODE or jit.hart.x[3] != 0:
+        jit.run(1)
+    rounds, rest = divmod(int(jit.hart.x[1]), 255)
+    assert (rest, rounds > 50_000) == (0, True)
+    assert max(len(went) for went in compiled_targets(jit)) >= 7
+
+
+def compiled_targets(jit: Jit) -> list[dict[int, None]]:
+    """Where each indirect jump was seen to go."""
+    assert jit.machine.compiler is not None
+    return list(jit.machine.compiler._went.values())
+
+
+@pytest.mark.parametrize(
+    "value", [0x4000_0000_0000_0000, 0xFFFF_FFFF_3F80_0000, 0xFFFF_FFFE_3F80_0000]
+)
+def test_registers_that_hold_single_numbers_now_and_then(executor: Executor, value: int) -> None:
+    """What is not boxed goes through a loop that writes only single numbers to its register."""
+    hart = executor.hart
+    hart.f[1], hart.f[2] = u64(value), u64(0xFFFF_FFFF_4000_0000)
+    hart.x[2], hart.x[5] = u64(3), u64(0x5000)
+    text = """
+        fsd      f1, 0(x5)
+        fadd.s   f3, f1, f2
+        addi     x5, x5, 8
+        addi     x2, x2, -1
+        bne      x2, x0, 8
+        fsgnj.s  f1, f2, f2
+        bne      x2, x0, -24
+        fmv.x.d  x6, f1
+        fmv.x.d  x7, f3
+    """
+    run_program(executor, text, 2 * 6 + 7 + 2)
+    single = value & 0xFFFF_FFFF if value >> 32 == 0xFFFF_FFFF else 0x7FC0_0000
+    total = 0x4040_0000 if single == 0x3F80_0000 else 0x7FC0_0000
+    assert [executor.read(0x5000 + 8 * n, 8) for n in range(3)] == [value] * 3
+    assert (hart.x[6], hart.x[7]) == (0xFFFF_FFFF_4000_0000, 0xFFFF_FFFF << 32 | total)
+
+
 def test_perf_finds_the_names_of_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from ratite.accel.jit import engine
     from ratite.accel.jit.perfmap import PerfMap
@@ -184,7 +233,7 @@ def test_perf_finds_the_names_of_regions(monkeypatch: pytest.MonkeyPatch, tmp_pa
     jit.machine.close()
     lines = (tmp_path / "map").read_text().splitlines()
     names = {line.split(" ", 2)[2] for line in lines}
-    assert {"op.addi", "tier0.lookup", f"region {CODE:#x}"} <= names
+    assert {"op.addi", "tier0.lookup", f"region {CODE:#x}, level 1"} <= names
     assert all(int(line.split()[0], 16) and int(line.split()[1], 16) for line in lines)
     assert os.stat(tmp_path / "map").st_mode & 0o022 == 0
 

@@ -18,6 +18,8 @@ from ratite.accel.jit.full import FullRegionText
 from ratite.accel.jit.heat import Heat
 from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
+    LARGE,
+    SMALL,
     BlockFinder,
     CodeReader,
     RawBlock,
@@ -43,6 +45,8 @@ QUICK, FULL = 1, 2
 """Levels of care for a region."""
 SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
 """Times that a region is found running before it is worth the full level."""
+TARGETS = 32
+"""Places that one indirect jump is known to go to."""
 
 
 @dataclass(slots=True)
@@ -116,6 +120,8 @@ class RegionCompiler:
         """Of a region at the quick level, by its handler: the entry block, and how many there
         are."""
         self._samples: Counter[int] = Counter()  # by entry block
+        self._went: dict[int, dict[int, None]] = {}
+        """Where indirect jumps went that left a region, by their pc."""
         self._stop = threading.Event()
         self._blocks = threading.RLock()
         """Held while blocks are read or entered: they are not forgotten meanwhile."""
@@ -186,6 +192,7 @@ class RegionCompiler:
                 self._heat.forget()
                 self._quick.clear()
                 self._samples.clear()
+                self._went.clear()
         self._heat.gather()
         for address, cpu in self._heat.fresh():
             self._try_cache(address, cpu)
@@ -222,7 +229,16 @@ class RegionCompiler:
                 if self._samples[entry] == SAMPLES + int(blocks * SAMPLES_PER_BLOCK):
                     self._compile(entry, number, self._served, self._heat.is_warm, FULL)
             if not plain.halted:
+                self._note_jumps(plain)
                 cpu.kick(leave=False)
+
+    def _note_jumps(self, state: Any) -> None:
+        """Take over what a vCPU remembers of indirect jumps."""
+        for pc, target in zip(state.went_from, state.went_to, strict=True):
+            if pc:
+                targets = self._went.setdefault(pc, {})
+                if len(targets) < TARGETS:
+                    targets[target] = None
 
     def _prepare(self) -> Templates:
         """Load what compiling takes. A guest that the cache serves entirely never needs it."""
@@ -249,7 +265,9 @@ class RegionCompiler:
             entry = read_raw(address) if generation == self._generation else None
             if entry is None:
                 return
-            region = grow(address, self._reader, self._finder(cpu, entry), is_warm)
+            limits = LARGE if level == FULL else SMALL
+            find = self._finder(cpu, entry)
+            region = grow(address, self._reader, find, is_warm, self._went, limits)
         if region is None:
             self.stats.refused += 1
             return
@@ -325,7 +343,7 @@ class RegionCompiler:
                 self._guest.ask_for_flush()
                 return
             if self.perf_map is not None:
-                self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}")
+                self.perf_map.add(loaded, f"region {int(Block(members[0]).pc):#x}, level {level}")
             memory = ctypes.create_string_buffer(RegionInfo.SIZE + len(members) * RegionUse.SIZE)
             place = ctypes.addressof(memory)
             info = RegionInfo(place).plain()

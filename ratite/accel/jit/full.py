@@ -9,8 +9,9 @@ does all it can.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 
-from ratite.accel.jit.accesses import Access, AccessText, Moment
+from ratite.accel.jit.accesses import STATE, Access, AccessText, Moment
 from ratite.accel.jit.region import Region
 from ratite.accel.jit.tier1 import Lines, RegionText, Templates
 from ratite.isa.state import CpuState
@@ -22,6 +23,38 @@ NOWHERE = 0x800
 EXITS = ("lookup", "kicked", "step")
 
 
+class Form(Enum):
+    """How a region keeps a floating-point register."""
+
+    WHOLE = "as one double"
+    BOXED = "as a float, and the half above it"
+
+
+def _forms(region: Region, templates: Templates) -> dict[int, Form]:
+    """The form of each floating-point register, by its offset in the state. Either form can hold
+    any bits; a register is split if all that the region writes to it are single numbers.
+    """
+    parts = {part.floats: part for part in templates.promoted if part.floats}
+    written: dict[int, bool] = {}  # whether only single numbers are
+    read: dict[int, bool] = {}
+    for block in region.blocks:
+        for decoded in block.instructions:
+            fmt = decoded.insn.constants.get("fmt")
+            single = fmt is not None and fmt.width == 32
+            for operand in decoded.insn.operands:
+                part = parts.get(operand.kind.name)
+                if part is not None:
+                    offset = part.offset + decoded.operands[operand.name] * part.size
+                    seen = written if operand.written else read
+                    seen[offset] = single and seen.get(offset, True)
+    boxed = {**read, **written}
+    return {
+        offset: Form.BOXED if boxed.get(offset, False) else Form.WHOLE
+        for part in parts.values()
+        for offset in range(part.offset, part.end, part.size)
+    }
+
+
 class FullRegionText(RegionText):
     """Writes one region's LLVM text."""
 
@@ -29,6 +62,7 @@ class FullRegionText(RegionText):
         super().__init__(region, templates, name, cpu)
         self.access_text = FullAccessText(self)
         self._written: dict[int, str] = {}  # state offset -> type
+        self._form = _forms(region, templates)
 
     def settle(self) -> None:
         """Bring slots up to date with the values that registers have."""
@@ -38,12 +72,74 @@ class FullRegionText(RegionText):
     def save(self, unsaved: Iterable[tuple[int, str, str]]) -> None:
         """Store values to the slots, from which an exit takes them."""
         for offset, type_, value in unsaved:
-            self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+            self.write_slot(offset, type_, value)
             self._written[offset] = type_
 
     def write(self, offset: int, type_: str, value: str) -> None:
         """Write a register on one of several paths."""
         self.save([(offset, type_, value)])
+
+    # -- slots of floating-point registers have floating-point types, so that LLVM keeps values in
+    # the host's registers of that kind from one operation to the next
+
+    def _parts(self, offset: int, slot: str) -> list[tuple[str, str, int]]:
+        """Type, alloca and place of each part of a slot."""
+        match self._form.get(offset):
+            case None:
+                return [(self._slot_type(offset), slot, 0)]
+            case Form.WHOLE:
+                return [("double", slot, 0)]
+            case Form.BOXED:
+                return [("float", slot, 0), ("i32", f"{slot}.box", 4)]
+
+    def declare_slot(self, offset: int, slot: str) -> None:
+        """Write the allocas of a promoted field."""
+        for type_, part, _ in self._parts(offset, slot):
+            self.line(f"  {part} = alloca {type_}")
+
+    def fill_slot(self, offset: int, slot: str) -> None:
+        """Copy the field from the vCPU's state."""
+        for type_, part, distance in self._parts(offset, slot):
+            value = self.emit(f"load {type_}, ptr {self.state(offset + distance)}, {STATE}")
+            self.line(f"  store {type_} {value}, ptr {part}")
+
+    def read_slot(self, offset: int, type_: str, result: str) -> None:
+        """Define `result` as the field's value."""
+        slot = self.slot(offset)
+        match self._form.get(offset):
+            case None:
+                self.line(f"  {result} = load {type_}, ptr {slot}")
+            case Form.WHOLE:
+                value = self.emit(f"load double, ptr {slot}")
+                self.line(f"  {result} = bitcast double {value} to i64")
+            case Form.BOXED:
+                value = self.emit(f"load float, ptr {slot}")
+                low = self.emit(f"bitcast float {value} to i32")
+                wide = self.emit(f"zext i32 {low} to i64")
+                box = self.emit(f"load i32, ptr {slot}.box")
+                box = self.emit(f"zext i32 {box} to i64")
+                box = self.emit(f"shl i64 {box}, 32")
+                self.line(f"  {result} = or i64 {box}, {wide}")
+
+    def write_slot(self, offset: int, type_: str, value: str) -> None:
+        """Store a value to the field's allocas."""
+        slot = self.slot(offset)
+        match self._form.get(offset):
+            case None:
+                self.line(f"  store {type_} {value}, ptr {slot}")
+            case Form.WHOLE:
+                whole = self.emit(f"bitcast i64 {value} to double")
+                self.line(f"  store double {whole}, ptr {slot}")
+            case Form.BOXED:
+                low = self.emit(f"trunc i64 {value} to i32")
+                single = self.emit(f"bitcast i32 {low} to float")
+                self.line(f"  store float {single}, ptr {slot}")
+                high = self.emit(f"lshr i64 {value}, 32")
+                high = self.emit(f"trunc i64 {high} to i32")
+                self.line(f"  store i32 {high}, ptr {slot}.box")
+
+    def note_jump(self, pc: int, target: str) -> None:
+        """No larger region will be made."""
 
     def _exits(self) -> None:
         """The ways out share the saving of registers."""
@@ -54,11 +150,9 @@ class FullRegionText(RegionText):
             self.line("  br label %exit")
         self.line("exit:")
         for offset in sorted(self._written):
-            type_ = self._slot_type(offset)
-            value = self.emit(f"load {type_}, ptr {self.slot(offset)}")
-            self.line(f"  store {type_} {value}, ptr {self.state(offset)}")
-        pc = self.emit("load i64, ptr %var.exitpc")
-        self.line(f"  store i64 {pc}, ptr {self.state(CpuState.pc.offset)}")
+            for type_, part, distance in self._parts(offset, self.slot(offset)):
+                value = self.emit(f"load {type_}, ptr {part}")
+                self.line(f"  store {type_} {value}, ptr {self.state(offset + distance)}")
         kind = self.emit("load i32, ptr %var.exit")
         cases = " ".join(f"i32 {number}, label %go.{name}" for number, name in enumerate(EXITS))
         self.line(f"  switch i32 {kind}, label %go.lookup [ {cases} ]")

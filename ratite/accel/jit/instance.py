@@ -230,7 +230,7 @@ class InstructionText(Lowering):
             self._set(op, known)
             return
         self.region.settle_one(offset)  # it is known as another type
-        self.line(f"  {self.result(op)} = load {op.type}, ptr {self.region.slot(offset)}")
+        self.region.read_slot(offset, op.type, self.result(op))
         if not self._forked:
             registers.read(offset, op.type, self.result(op))
 

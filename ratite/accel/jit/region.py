@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from ratite.cpu.block import EXIT_SIZE, RECORD_SIZE
@@ -19,10 +20,22 @@ from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, RETIRED_MODE, Block
 from ratite.isa.decoder import Leaf
 from ratite.isa.spec import Insn
 
-MAX_BLOCKS = 32
-MAX_INSTRUCTIONS = 160
-MAX_ENTRIES = 8
 PAGE_MASK = ~0xFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a region may grow."""
+
+    blocks: int
+    instructions: int
+    entries: int
+
+
+SMALL = Limits(blocks=32, instructions=160, entries=8)
+NOTHING: Mapping[int, Iterable[int]] = MappingProxyType({})
+LARGE = Limits(blocks=96, instructions=480, entries=1)
+"""For regions in which much of the guest's time goes: they are worth the compiler's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,11 @@ class RegionBlock:
         """The address after it."""
         return self.last.next_pc
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it ends by writing the return address."""
+        return self.last.operands.get("rd") == 1
+
 
 @dataclass(slots=True)
 class Region:
@@ -91,6 +109,7 @@ class Region:
     mode: int
     fetch_index: int  # the softmmu TLB that its code is fetched through
     blocks: list[RegionBlock]
+    limits: Limits
 
     @property
     def entry(self) -> RegionBlock:
@@ -105,8 +124,8 @@ class Region:
         order = {block.pc: number for number, block in enumerate(self.blocks)}
         found = {0}
         for number, block in enumerate(self.blocks):
-            found.update(order[pc] for pc in _edges(block) if order.get(pc, MAX_BLOCKS) <= number)
-        return sorted(found)[:MAX_ENTRIES]
+            found.update(order[pc] for pc in _edges(block) if order.get(pc, number + 1) <= number)
+        return sorted(found)[: self.limits.entries]
 
     @property
     def instructions(self) -> int:
@@ -135,7 +154,9 @@ def read_raw(address: int) -> RawBlock | None:
     return RawBlock(address, header.pc, header.ram_pc, header.mode, header.fetch_index, code)
 
 
-def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
+def read_block(
+    address: int, reader: CodeReader, seen: Mapping[int, Iterable[int]] = NOTHING
+) -> RegionBlock | None:
     """Decode a block from guest memory. None if it was retired, lies on two pages, or is empty."""
     raw = read_raw(address)
     if raw is None:
@@ -153,6 +174,8 @@ def read_block(address: int, reader: CodeReader) -> RegionBlock | None:
         return None
     block = RegionBlock(address, raw.pc, raw.ram_pc, tuple(instructions), raw.code)
     block.successors = _successors(address, block)
+    if block.last.displacement is None:
+        block.successors += [pc for pc in seen.get(block.last.pc, ()) if pc not in block.successors]
     return block
 
 
@@ -175,20 +198,25 @@ def _successors(address: int, block: RegionBlock) -> list[int]:
 
 
 def grow(
-    entry: int, reader: CodeReader, find: BlockFinder, is_warm: Callable[[int], bool]
+    entry: int,
+    reader: CodeReader,
+    find: BlockFinder,
+    is_warm: Callable[[int], bool],
+    seen: Mapping[int, Iterable[int]],
+    limits: Limits,
 ) -> Region | None:
     """The region of a hot block: it, and what follows that is warm, too (`is_warm`, by a block's
-    address). None if it cannot be compiled.
+    address). `seen` says where indirect jumps went, by their pc. None if it cannot be compiled.
     """
-    first = read_block(entry, reader)
+    first = read_block(entry, reader, seen)
     if first is None or not first.instructions:
         return None
     mode = int(Block(entry).mode)
-    region = Region(mode, int(Block(entry).fetch_index), [first])
+    region = Region(mode, int(Block(entry).fetch_index), [first], limits)
     known = {first.pc}
     work = deque([first])
     total = first.count
-    while work and len(region.blocks) < MAX_BLOCKS:
+    while work and len(region.blocks) < limits.blocks:
         block = work.popleft()
         for pc in _edges(block):
             if pc in known:
@@ -196,14 +224,14 @@ def grow(
             address = find(pc, mode)
             if address is None or not is_warm(address):
                 continue
-            following = read_block(address, reader)
-            if following is None or total + following.count > MAX_INSTRUCTIONS:
+            following = read_block(address, reader, seen)
+            if following is None or total + following.count > limits.instructions:
                 continue
             known.add(pc)
             region.blocks.append(following)
             work.append(following)
             total += following.count
-            if len(region.blocks) >= MAX_BLOCKS:
+            if len(region.blocks) >= limits.blocks:
                 break
     return region
 
@@ -217,7 +245,7 @@ def _edges(block: RegionBlock) -> list[int]:
         target = last.pc + displacement & 0xFFFF_FFFF_FFFF_FFFF
         if target not in edges:
             edges.append(target)
-        if last.operands.get("rd") == 1:  # a call: its return comes back here
+        if block.is_call:  # its return comes back here
             edges.append(last.next_pc)
     if not last.insn.ends_block and block.end_pc not in edges and displacement is None:
         edges.append(block.end_pc)

@@ -20,7 +20,7 @@ from ratite.accel.jit.region import Region, RegionBlock
 from ratite.accel.jit.registers import MASK64, Registers
 from ratite.cpu.machine import TLB_ENTRIES, Block, TlbEntry
 from ratite.cpu.tlb import SIDE_OFFSET, TABLE_SIZE
-from ratite.isa.state import CpuState
+from ratite.isa.state import WENT, CpuState
 from ratite.native import ir
 from ratite.native.lower import Lowering, constant
 
@@ -46,6 +46,7 @@ class Promoted:
     count: int
     zero: int | None = None  # element that always reads as zero
     sink: int | None = None  # element that swallows writes
+    floats: str = ""  # kind of the operands that name an element, if they are floating-point
 
     @property
     def end(self) -> int:
@@ -200,21 +201,17 @@ class RegionText:
 
     def _prologue(self) -> None:
         self.lines += self.allocas
-        for name, type_ in (("budget", "i64"), ("exitpc", "i64")):
-            self.line(f"  %var.{name} = alloca {type_}")
+        self.line("  %var.budget = alloca i64")
         self.line("  store i64 %budget, ptr %var.budget")
         for offset, slot in sorted(self.slots.items()):
-            type_ = self._slot_type(offset)
-            self.line(f"  {slot} = alloca {type_}")
-            place = self.state(offset)
-            value = self.emit(f"load {type_}, ptr {place}, {STATE}")
-            self.line(f"  store {type_} {value}, ptr {slot}")
+            self.declare_slot(offset, slot)
+            self.fill_slot(offset, slot)
         kick = self.emit(f"load i32, ptr {self.state(CpuState.kick.offset)}")
         kicked = self.emit(f"icmp ne i32 {kick}, 0")
         # Entered like a record: %rec is the header of the block.
         place = self.emit(f"getelementptr inbounds i8, ptr %rec, i64 {Block.pc.offset}")
         pc = self.emit(f"load i64, ptr {place}")
-        self.line(f"  store i64 {pc}, ptr %var.exitpc")
+        self.line(f"  store i64 {pc}, ptr {self.state(CpuState.pc.offset)}, {STATE}")
         self.line(f"  br i1 {kicked}, label %exit.kicked, label %entered, !prof !1")
         self.line("entered:")
         for offset, wanted in sorted(self._guards.items()):
@@ -254,8 +251,6 @@ class RegionText:
             ("step", "tier0.step"),
         ):
             self.line(f"exit.{kind}:")
-            pc = self.emit("load i64, ptr %var.exitpc")
-            self.line(f"  store i64 {pc}, ptr {self.state(CpuState.pc.offset)}")
             self._tail_call(target)
         self.line("exit.pending:")  # pc and budget are in the state already
         self._tail_call("tier0.pending")
@@ -308,9 +303,13 @@ class RegionText:
         if index is None:
             self.leave(pc)
             return
-        target = self.region.blocks[index]
         if index <= self._order[source.pc]:
             self._poll(pc)
+        self._enter(source, pc)
+
+    def _enter(self, source: RegionBlock, pc: int) -> None:
+        """Go on in a block of the region."""
+        target = self.region.blocks[self._order[pc]]
         if (target.pc ^ source.pc) & PAGE_MASK:
             self._guard_page(target)
         self.line(f"  br label %{self._block_label(pc)}")
@@ -322,11 +321,13 @@ class RegionText:
 
     def go_out(self, pc: Item, how: str) -> None:
         """Do so where nothing is left to settle."""
+        # Written here rather than where the ways out meet: values that differ by the way there
+        # would be prepared before the branch that leads out, which is seldom taken.
         value = constant(pc, "i64") if isinstance(pc, int) else pc
-        self.line(f"  store i64 {value}, ptr %var.exitpc")
+        self.line(f"  store i64 {value}, ptr {self.state(CpuState.pc.offset)}, {STATE}")
         self.line(f"  br label %exit.{how}")
 
-    def _poll(self, pc: int) -> None:
+    def _poll(self, pc: Item) -> None:
         """On an edge back: leave if anybody wants something, or the budget is spent."""
         kick = self.emit(f"load volatile i32, ptr {self.state(CpuState.kick.offset)}")
         wide = self.emit(f"zext i32 {kick} to i64")
@@ -362,36 +363,75 @@ class RegionText:
         self.line(f"{good}:")
 
     def dynamic_edge(self, source: RegionBlock, target: str) -> None:
-        """Go on at a computed address: compare with those of the region's blocks that it was seen
-        to be, else leave.
+        """Go on at a computed address: at that of the region's blocks which it is, if control was
+        seen to go there, else leave.
         """
         self.settle()
-        likely = [pc for pc in self._likely_targets(source) if pc in self._order]
-        for pc in likely:
-            hit = self.emit(f"icmp eq i64 {target}, {constant(pc, 'i64')}")
-            yes, no = self.label("is"), self.label("isnot")
-            self.line(f"  br i1 {hit}, label %{yes}, label %{no}")
-            self.line(f"{yes}:")
-            self.edge(source, pc)
-            self.line(f"{no}:")
+        likely = self._likely_targets(source)
+        if any(self._order[pc] <= self._order[source.pc] for pc in likely):
+            self._poll(target)
+        elsewhere = self.label("elsewhere")
+        arms = [(pc, self.label("to")) for pc in likely]
+        # Distances from here are smaller numbers than addresses.
+        distance = self.emit(f"sub i64 {target}, {constant(source.pc, 'i64')}")
+        cases = " ".join(
+            f"i64 {constant(pc - source.pc & MASK64, 'i64')}, label %{arm}" for pc, arm in arms
+        )
+        self.line(f"  switch i64 {distance}, label %{elsewhere} [ {cases} ]")
+        for pc, arm in arms:
+            self.line(f"{arm}:")
+            self._enter(source, pc)
+        self.line(f"{elsewhere}:")
+        self.note_jump(source.last.pc, target)
         self.leave(target)
 
+    def note_jump(self, pc: int, target: str) -> None:
+        """Remember where an indirect jump went that leaves the region: a larger one may hold both
+        ends.
+        """
+        mixed = self.emit(f"lshr i64 {target}, 1")
+        mixed = self.emit(f"xor i64 {mixed}, {pc >> 1 & WENT - 1}")
+        slot = self.emit(f"and i64 {mixed}, {WENT - 1}")
+        for array, value in (
+            (CpuState.went_from, str(constant(pc, "i64"))),
+            (CpuState.went_to, target),
+        ):
+            base = self.state(array.offset)
+            place = self.emit(f"getelementptr inbounds i64, ptr {base}, i64 {slot}")
+            self.line(f"  store i64 {value}, ptr {place}, {STATE}")
+
     def _likely_targets(self, source: RegionBlock) -> list[int]:
-        seen = list(source.successors)
+        found = dict.fromkeys(source.successors)
         last = source.last
-        if last.operands.get("rs1") == 1 and last.operands.get("rd") != 1:  # a return
-            for block in self.region.blocks:
-                if block.last.operands.get("rd") == 1 and block.end_pc not in seen:
-                    seen.append(block.end_pc)
-        return seen[:6]
+        if last.operands.get("rs1") == 1 and not source.is_call:  # a return
+            found |= dict.fromkeys(block.end_pc for block in self.region.blocks if block.is_call)
+        return [pc for pc in found if pc in self._order]
 
     # -- registers
+
+    def declare_slot(self, offset: int, slot: str) -> None:
+        """Write the alloca of a promoted field."""
+        self.line(f"  {slot} = alloca {self._slot_type(offset)}")
+
+    def fill_slot(self, offset: int, slot: str) -> None:
+        """Copy the field from the vCPU's state."""
+        type_ = self._slot_type(offset)
+        value = self.emit(f"load {type_}, ptr {self.state(offset)}, {STATE}")
+        self.line(f"  store {type_} {value}, ptr {slot}")
+
+    def read_slot(self, offset: int, type_: str, result: str) -> None:
+        """Define `result` as the field's value."""
+        self.line(f"  {result} = load {type_}, ptr {self.slot(offset)}")
+
+    def write_slot(self, offset: int, type_: str, value: str) -> None:
+        """Store a value to the field's alloca."""
+        self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
 
     def settle(self) -> None:
         """Bring slots and state up to date with the values that registers have."""
         unsaved = self.registers.unsaved()
         for offset, type_, value in unsaved:
-            self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+            self.write_slot(offset, type_, value)
         self.save(unsaved)
         self.registers.settled()
 
@@ -407,7 +447,7 @@ class RegionText:
 
     def write(self, offset: int, type_: str, value: str) -> None:
         """Write a register on one of several paths."""
-        self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+        self.write_slot(offset, type_, value)
         self.save([(offset, type_, value)])
 
     def slot(self, offset: int) -> str:

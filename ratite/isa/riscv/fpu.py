@@ -22,7 +22,7 @@ def unbox(hart: Hart, fmt: Const[Format], number: u32) -> u64:
     """The value in FP register `number`; the canonical NaN if it is not properly boxed."""
     value = hart.f[number]
     if fmt is F32:
-        if value >> 32 != 0xFFFF_FFFF:
+        if unlikely(value >> 32 != 0xFFFF_FFFF):
             return u64(fmt.canonical_nan)
         return value & 0xFFFF_FFFF
     return value

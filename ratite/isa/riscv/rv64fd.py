@@ -30,9 +30,8 @@ from ratite.isa.softfloat import (
     f_sub,
     f_to_int,
 )
-from ratite.isa.softfloat.format import is_nan
 from ratite.isa.spec import Row
-from ratite.native import Const, i32, i64, native, native_only, u32, u64
+from ratite.native import Const, i32, i64, native, native_only, u32, u64, unlikely
 from ratite.native.intrinsics import (
     host_fadd,
     host_fcvt,
@@ -46,6 +45,7 @@ from ratite.native.intrinsics import (
     host_fsub,
     host_ftosi,
     host_sitof,
+    host_unordered,
 )
 
 Kind = type[Any]
@@ -136,8 +136,11 @@ def fp_binary(
     result = u64(0)
     by_host = native_only() and host_rounds(hart, u32(rm))
     if by_host:
-        result = u64(host(kind(a), kind(b)))
-    if not by_host or is_nan(fmt, result):
+        value = host(kind(a), kind(b))
+        result = u64(value)
+        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
+            result = u64(fmt.canonical_nan)
+    else:
         result = soft(hart.fp, fmt, a, b, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
     mark_dirty(hart)
@@ -153,8 +156,11 @@ def fp_sqrt(hart: Hart, rd: Fpr, rs1: Fpr, rm: Rm, fmt: Const[Format], kind: Con
     result = u64(0)
     by_host = native_only() and host_rounds(hart, u32(rm))
     if by_host:
-        result = u64(host_fsqrt(kind(a)))
-    if not by_host or is_nan(fmt, result):
+        value = host_fsqrt(kind(a))
+        result = u64(value)
+        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
+            result = u64(fmt.canonical_nan)
+    else:
         result = f_sqrt(hart.fp, fmt, a, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
     mark_dirty(hart)
@@ -198,8 +204,11 @@ def fp_fused(
     result = u64(0)
     by_host = native_only() and host_rounds(hart, u32(rm))
     if by_host:
-        result = u64(host_fma(kind(a), kind(b), kind(c)))
-    if not by_host or is_nan(fmt, result):
+        value = host_fma(kind(a), kind(b), kind(c))
+        result = u64(value)
+        # Hosts differ in the flags of infinity times zero plus a NaN.
+        by_host = not host_unordered(value, value)
+    if unlikely(not by_host):
         result = f_fma(hart.fp, fmt, a, b, c, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
     mark_dirty(hart)
@@ -376,8 +385,11 @@ def fp_convert(
     result = u64(0)
     by_host = native_only() and (fmt.width > source.width or host_rounds(hart, u32(rm)))
     if by_host:
-        result = u64(host_fcvt(kind, source_kind(a)))
-    if not by_host or is_nan(fmt, result):
+        value = host_fcvt(kind, source_kind(a))
+        result = u64(value)
+        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
+            result = u64(fmt.canonical_nan)
+    else:
         result = f_convert(hart.fp, source, fmt, a, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
     mark_dirty(hart)

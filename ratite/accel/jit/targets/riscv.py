@@ -124,7 +124,7 @@ def templates() -> Templates:
     handlers = {name: program.functions[handler_name(insn)] for name, insn in RISCV.insns.items()}
     promoted = (
         Promoted(Hart.x.offset, 8, 33, zero=0, sink=SINK),
-        Promoted(Hart.f.offset, 8, 32),
+        Promoted(Hart.f.offset, 8, 32, floats="fpr"),
         Promoted(Hart.fs_dirty.offset, 4, 1),
     )
     types = parameter_types(program.functions.values())
