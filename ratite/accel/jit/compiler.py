@@ -5,8 +5,6 @@ them. vCPUs never wait for it.
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import threading
 import time
 from collections import Counter
@@ -23,17 +21,17 @@ from ratite.accel.jit.region import (
     BlockFinder,
     CodeReader,
     RawBlock,
-    RegionBlock,
+    Region,
     grow,
     read_raw,
 )
+from ratite.accel.jit.region_cache import CachedRegion, RegionCache
 from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import CpuState
-from ratite.native.cache import ObjectCache, key_of
+from ratite.native.cache import ObjectCache
 from ratite.native.host import be_nice
-from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject, code_space
 
 IDLE_S = 0.004
@@ -43,8 +41,15 @@ ARENA = 32 << 20
 """Bytes for the regions of one machine; when they are full, all translations are forgotten."""
 QUICK, FULL = 1, 2
 """Levels of care for a region."""
-SAMPLES, SAMPLES_PER_BLOCK = 6, 1.5
+SAMPLES, SAMPLES_PER_BLOCK = 4, 1.25
 """Times that a region is found running before it is worth the full level."""
+MISSES = 4
+"""Hot blocks that the cache lacks, beyond those that it has, before LLVM is loaded."""
+HIT_PAUSE_S = 0.03
+"""While the cache gives regions, it is likely to have the next one, too: nothing is compiled for as
+long after each."""
+WAITING = 50
+"""Regions at most whose missing blocks are looked for at a time."""
 TARGETS = 32
 """Places that one indirect jump is known to go to."""
 
@@ -110,15 +115,19 @@ class RegionCompiler:
         self._make_templates = templates
         self._helpers = helpers
         self._templates: Templates | None = None
-        self._cache = cache
+        self._cache = RegionCache(cache, exact_budget=exact_budget) if cache else None
         self._exact = exact_budget
-        self._index: set[str] | None = None
+        self._waiting: dict[int, tuple[CachedRegion, int]] = {}
+        """By entry block, with a vCPU: regions that the cache has, of which some block has not been
+        executed yet."""
+        self._missed = 0  # hot blocks that the cache did not have
+        self._last_hit = 0.0  # when it had one; monotonic seconds
+        self._translated = 0  # blocks, when they were last looked for
         self._heat = Heat(guest.shared)
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._quick: dict[int, tuple[int, int]] = {}
-        """Of a region at the quick level, by its handler: the entry block, and how many there
-        are."""
+        self._quick: dict[int, int] = {}
+        """Of a region at the quick level, by its handler: the entry block."""
         self._samples: Counter[int] = Counter()  # by entry block
         self._went: dict[int, dict[int, None]] = {}
         """Where indirect jumps went that left a region, by their pc."""
@@ -158,7 +167,7 @@ class RegionCompiler:
     def compile_now(self, address: int, cpu: int, level: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void
-        self._compile(address, cpu, self._generation, lambda block: True, level)
+        self._compile(address, cpu, self._generation, level, lambda block: True)
         return self.stats.compiled - self.stats.void > before
 
     def _finder(self, cpu: int, entry: RawBlock) -> BlockFinder:
@@ -193,14 +202,18 @@ class RegionCompiler:
                 self._quick.clear()
                 self._samples.clear()
                 self._went.clear()
+                self._waiting.clear()
         self._heat.gather()
         for address, cpu in self._heat.fresh():
             self._try_cache(address, cpu)
+        self._try_waiting()
+        if time.monotonic() - self._last_hit < HIT_PAUSE_S:
+            return False
         hottest = self._heat.hottest()
         if hottest is None:
             return False
         self._heat.finish(hottest[0])
-        self._compile(*hottest, self._served, self._heat.is_warm, QUICK)
+        self._compile(*hottest, self._served, QUICK, self._heat.is_warm)
         return True
 
     def _try_cache(self, address: int, cpu: int) -> None:
@@ -208,10 +221,10 @@ class RegionCompiler:
             entry = read_raw(address) if self._served == self._generation else None
             if entry is None:
                 self._heat.finish(address)
-            elif self._from_cache(entry, self._finder(cpu, entry)):
-                self.stats.cached += 1
-            else:
-                self._prepare()  # it will be needed soon
+            elif not self._from_cache(entry, cpu):
+                self._missed += 1
+                if self._missed == self.stats.cached + MISSES:
+                    self._prepare()  # it will be needed soon
 
     def _sample(self) -> None:
         """See which regions run, by having them look for interrupts, and compile those with care
@@ -224,13 +237,27 @@ class RegionCompiler:
             address, plain.sample = plain.sample, 0
             handler = Block(address).plain().handler if first <= address < end else 0
             if handler in self._quick:
-                entry, blocks = self._quick[handler]
+                entry = self._quick[handler]
                 self._samples[entry] += 1
-                if self._samples[entry] == SAMPLES + int(blocks * SAMPLES_PER_BLOCK):
-                    self._compile(entry, number, self._served, self._heat.is_warm, FULL)
+                if self._samples[entry] % SAMPLES == 0:
+                    self._consider(entry, number)
             if not plain.halted:
                 self._note_jumps(plain)
                 cpu.kick(leave=False)
+
+    def _consider(self, entry: int, cpu: int) -> None:
+        """Compile with care what a region at the quick level may become, if that and the regions
+        that it covers were found running often enough for its size.
+        """
+        region = self._grow(entry, cpu, self._served, FULL, self._heat.is_warm)
+        if region is None:
+            return
+        members = [block.address for block in region.blocks]
+        samples = sum(self._samples[address] for address in members)
+        if samples >= SAMPLES + len(members) * SAMPLES_PER_BLOCK:
+            for address in members:
+                self._samples.pop(address, None)
+            self._compile_region(region, cpu, self._served, FULL)
 
     def _note_jumps(self, state: Any) -> None:
         """Take over what a vCPU remembers of indirect jumps."""
@@ -250,27 +277,31 @@ class RegionCompiler:
         return self._templates
 
     def _compile(
-        self,
-        address: int,
-        cpu: int,
-        generation: int,
-        is_warm: Callable[[int], bool],
-        level: int,
+        self, address: int, cpu: int, generation: int, level: int, is_warm: Callable[[int], bool]
     ) -> None:
         """Compile and install the region of a block."""
-        if generation == self._full:
-            return
-        began = time.perf_counter()
+        region = self._grow(address, cpu, generation, level, is_warm)
+        if region is not None:
+            self._compile_region(region, cpu, generation, level)
+
+    def _grow(
+        self, address: int, cpu: int, generation: int, level: int, is_warm: Callable[[int], bool]
+    ) -> Region | None:
+        """The region that a block would have; None if there can be none."""
         with self._blocks:
             entry = read_raw(address) if generation == self._generation else None
-            if entry is None:
-                return
+            if entry is None or generation == self._full:
+                return None
             limits = LARGE if level == FULL else SMALL
             find = self._finder(cpu, entry)
             region = grow(address, self._reader, find, is_warm, self._went, limits)
         if region is None:
             self.stats.refused += 1
-            return
+        return region
+
+    def _compile_region(self, region: Region, cpu: int, generation: int, level: int) -> None:
+        """Compile and install it."""
+        began = time.perf_counter()
         templates = self._prepare()
         from ratite.native.compile import compile_region, region_assembly
 
@@ -289,44 +320,51 @@ class RegionCompiler:
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
-            described = [level, [_describe(block) for block in region.blocks], region.entries]
-            key = self._key(entry)
-            self._cached().add(key)
-            self._cache.put(key, json.dumps(described).encode() + b"\0" + code)
+            self._cache.put(region, level, code)
         members = [block.address for block in region.blocks]
         self._install(members, region.entries, code, generation, level)
 
-    # -- cache: an entry is found by its entry block, and says which others it was compiled with
+    # -- cache
 
-    def _cached(self) -> set[str]:
-        """Keys of what the cache had when it was first asked for, and of what was added."""
-        if self._index is None:
-            self._index = self._cache.keys() if self._cache else set()
-        return self._index
-
-    def _key(self, entry: RawBlock) -> str:
-        place = f"{self._exact:d}/{entry.mode}/{entry.fetch_index}/{entry.pc:x}/{entry.ram_pc:x}"
-        return key_of(("region", source_digest(), compiler_identity(), place, entry.code))
-
-    def _from_cache(self, entry: RawBlock, find: BlockFinder) -> bool:
-        """Install a cached region, if there is one and every member is there as it was."""
+    def _from_cache(self, entry: RawBlock, cpu: int) -> bool:
+        """Install what the cache has for a block, the better level if all its members are there.
+        False if there is nothing.
+        """
         if self._cache is None:
             return False
-        key = self._key(entry)
-        payload = self._cache.get(key) if key in self._cached() else None
-        if payload is None:
-            return False
-        text, _, code = payload.partition(b"\0")
-        level, members, entries = json.loads(text)
-        addresses = [entry.address]
-        for member in members[1:]:
-            address = find(member[0], entry.mode)
-            block = read_raw(address) if address else None
-            if block is None or _describe(block) != member:
-                return False
-            addresses.append(block.address)
-        self._install(addresses, entries, code, self._generation, level)
-        return True
+        for level in (FULL, QUICK):
+            cached = self._cache.get(entry, level)
+            if cached is None:
+                continue
+            found = cached.find_members(self._finder(cpu, entry))
+            if found:
+                self._install_cached(cached)
+                return True
+            if found is None:
+                self._waiting[entry.address] = cached, cpu
+        return entry.address in self._waiting
+
+    def _try_waiting(self) -> None:
+        """Look again for what regions from the cache lack, a few at a time."""
+        if not self._waiting:
+            return
+        with self._blocks:
+            translated = int(self._guest.shared.translated)
+            if self._served != self._generation or translated == self._translated:
+                return
+            self._translated = translated
+            for address in list(self._waiting)[:WAITING]:
+                cached, cpu = self._waiting.pop(address)
+                found = cached.find_members(self._finder(cpu, cached.entry))
+                if found is None:
+                    self._waiting[address] = cached, cpu  # after the others
+                elif found:
+                    self._install_cached(cached)
+
+    def _install_cached(self, cached: CachedRegion) -> None:
+        self.stats.cached += 1
+        self._last_hit = time.monotonic()
+        self._install(cached.addresses, cached.entries, cached.code, self._generation, cached.level)
 
     def _install(
         self, members: list[int], entries: list[int], code: bytes, generation: int, level: int
@@ -356,12 +394,7 @@ class RegionCompiler:
             if self._guest.install(place):
                 self._uses.append(memory)
                 if level == QUICK:
-                    self._quick[info.handler] = members[0], len(members)
+                    self._quick[info.handler] = members[0]
                 self._heat.serve(members)
             else:
                 self.stats.void += 1
-
-
-def _describe(block: RawBlock | RegionBlock) -> list[int | str]:
-    """A member as the cache knows it: place and content."""
-    return [block.pc, block.ram_pc, hashlib.sha256(block.code).hexdigest()[:32]]
