@@ -9,6 +9,7 @@ as it is: leave it alone meanwhile.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,8 @@ def main(words: list[str]) -> int:
     unknown = set(options.modes) - set(MODES)
     if unknown:
         parser.error(f"no mode {', '.join(sorted(unknown))}; there are: {', '.join(MODES)}")
+    # Python keeps compiled modules, as it does for every user who does not forbid it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     console = Console(stderr=True)
     tables = Console(width=None if sys.stdout.isatty() else 120)
     plan = Plan(

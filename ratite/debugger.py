@@ -12,13 +12,12 @@ from ratite.cli.debugging import GDB_ID, gdb_chardev
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.signals import interruptible
 from ratite.cpu.idle import IdleRunner
-from ratite.gdb import GdbServer
 from ratite.machines.lifecycle import Cause, Change
 from ratite.machines.machine import RunState
-from ratite.monitor.qtest import Qtest
 from ratite.monitor.session import Session
 
 if TYPE_CHECKING:
+    from ratite.gdb import GdbServer
     from ratite.vm import Vm
 
 
@@ -41,6 +40,8 @@ class Debugger:
         """Serve on a character backend, and no longer on another. Raises `ConfigError` if it is
         in use.
         """
+        from ratite.gdb import GdbServer
+
         self.stop_serving()
         vm = self._vm
         self._server = GdbServer(vm.machine, vm.runner, vm.loop, self, chardev.claim())
@@ -126,6 +127,8 @@ def serve_qtest(vm: Vm, id: str) -> Callable[[], None]:
                 log = open(where, "w", encoding="utf-8")
         except OSError as error:
             raise HostError.from_os("-qtest-log: create", error, where) from error
+    from ratite.monitor.qtest import Qtest
+
     server = Qtest(vm.machine, vm.root, vm.runner, vm.backends.chardevs[id].claim(), log=log)
     if isinstance(vm.runner, IdleRunner) and not vm.config.start_paused:
         vm.runner.on_resume = lambda: vm.loop.post(server.begin)

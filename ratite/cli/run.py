@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,11 +47,19 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                 if config.process.thread_names:
                     name_threads()
                 signals.release()
+                _tune_collector()
                 while not vm.wait(3600):
                     continue
         except Interrupted:
             return 0
         return vm.exit_status
+
+
+def _tune_collector() -> None:
+    """What was made so far stays for good, and what compiling makes is seldom cyclic."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def _dump_device_tree(vm: Vm, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         process.begin()
+        gc.disable()  # until the machine runs, there is nothing to collect
         arguments = sys.argv[1:]
     return launch(PROGRAM, arguments)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from xml.sax.saxutils import quoteattr
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,8 @@ class RegisterFile:
 
     def description(self) -> str:
         """The target description, whole."""
+        from xml.sax.saxutils import quoteattr  # it loads much that few runs need
+
         lines = [
             '<?xml version="1.0"?>',
             '<!DOCTYPE target SYSTEM "gdb-target.dtd">',
@@ -78,17 +79,15 @@ class RegisterFile:
             lines.append(f"<feature name={quoteattr(feature.name)}>")
             if feature.types:
                 lines.append(feature.types)
-            lines += map(_element, feature.registers)
+            for register in feature.registers:
+                group = f" group={quoteattr(register.group)}" if register.group else ""
+                lines.append(
+                    f"<reg name={quoteattr(register.name)} bitsize={quoteattr(str(register.bits))} "
+                    f"regnum={quoteattr(str(register.number))} "
+                    f"type={quoteattr(register.type)}{group}/>"
+                )
             lines.append("</feature>")
         return "\n".join((*lines, "</target>", ""))
-
-
-def _element(register: Register) -> str:
-    group = f" group={quoteattr(register.group)}" if register.group else ""
-    return (
-        f"<reg name={quoteattr(register.name)} bitsize={quoteattr(str(register.bits))} "
-        f"regnum={quoteattr(str(register.number))} type={quoteattr(register.type)}{group}/>"
-    )
 
 
 __all__ = ["Feature", "Register", "RegisterFile"]

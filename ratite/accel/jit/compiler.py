@@ -10,9 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ratite.accel.jit.full import FullRegionText
 from ratite.accel.jit.heat import Heat
 from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
@@ -26,13 +25,15 @@ from ratite.accel.jit.region import (
     read_raw,
 )
 from ratite.accel.jit.region_cache import CachedRegion, RegionCache
-from ratite.accel.jit.tier1 import RegionText, Templates
 from ratite.core.log import QUIET, LogCategory
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import CpuState
 from ratite.native.cache import ObjectCache
 from ratite.native.host import be_nice
 from ratite.native.loader import LoadedObject, code_space
+
+if TYPE_CHECKING:  # a guest that the cache serves entirely needs none of it
+    from ratite.accel.jit.tier1 import Templates
 
 IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
@@ -303,6 +304,8 @@ class RegionCompiler:
         """Compile and install it."""
         began = time.perf_counter()
         templates = self._prepare()
+        from ratite.accel.jit.full import FullRegionText
+        from ratite.accel.jit.tier1 import RegionText
         from ratite.native.compile import compile_region, region_assembly
 
         kind = FullRegionText if level == FULL else RegionText

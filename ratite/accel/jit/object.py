@@ -7,13 +7,16 @@ import importlib
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from ratite.accel.jit.tier1 import Templates
 from ratite.native import ir
 from ratite.native.cache import ObjectCache, key_of
 from ratite.native.identity import compiler_identity, source_digest
 from ratite.native.loader import LoadedObject
 from ratite.native.subset import note_checked
+
+if TYPE_CHECKING:
+    from ratite.accel.jit.tier1 import Templates
 
 
 class Tier0:
@@ -49,6 +52,8 @@ def build_payload(target: str) -> bytes:
 @functools.cache
 def load_templates(target: str) -> Templates:
     """What regions are made of. Lifting it takes a while, so that it is in the cache too."""
+    from ratite.accel.jit.tier1 import Templates
+
     cache = ObjectCache()
     key = _templates_key(target)
 

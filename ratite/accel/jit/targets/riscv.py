@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ratite.accel.jit.region import RegionBlock
-from ratite.accel.jit.tier0 import build_program, handler_name, helper_names, lower_program
-from ratite.accel.jit.tier1 import Promoted, Templates
-from ratite.accel.reference import ReferenceCpu
 from ratite.cpu import hooks
 from ratite.cpu.hooks import Target
 from ratite.isa.decoder import Decoder, Leaf
@@ -17,8 +13,12 @@ from ratite.isa.riscv.state import EXTENSION_BIT, MODE_FS, SINK
 from ratite.isa.riscv.trap import describe_trap
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
-from ratite.native.frontend import Program
-from ratite.native.lower import parameter_types
+
+if TYPE_CHECKING:  # a start from the cache does without what generates code
+    from ratite.accel.jit.region import RegionBlock
+    from ratite.accel.jit.tier1 import Templates
+    from ratite.accel.reference import ReferenceCpu
+    from ratite.native.frontend import Program
 
 TARGET = Target(
     RISCV,
@@ -39,6 +39,8 @@ TARGET = Target(
 @functools.cache
 def build() -> Program:
     """The functions of tier 0."""
+    from ratite.accel.jit.tier0 import build_program
+
     return build_program(
         TARGET,
         EXTENSION_BIT,
@@ -50,12 +52,16 @@ def build() -> Program:
 
 def tier0_source() -> tuple[list[str], str]:
     """Names of the functions that regions may call, and the LLVM text of tier 0."""
+    from ratite.accel.jit.tier0 import helper_names, lower_program
+
     program = build()
     return helper_names(program), lower_program(program, TARGET)
 
 
 def reference_cpu(state: CpuState, ram: RamList, space: AddressSpace) -> ReferenceCpu:
     """A hart on the reference executor."""
+    from ratite.accel.reference import ReferenceCpu
+
     return ReferenceCpu(
         TARGET,
         state,
@@ -120,6 +126,10 @@ def disassemble(block: RegionBlock) -> list[str]:
 @functools.cache
 def templates() -> Templates:
     """What regions are made of."""
+    from ratite.accel.jit.tier0 import handler_name
+    from ratite.accel.jit.tier1 import Promoted, Templates
+    from ratite.native.lower import parameter_types
+
     program = build()
     handlers = {name: program.functions[handler_name(insn)] for name, insn in RISCV.insns.items()}
     promoted = (
