@@ -50,7 +50,7 @@ UNCACHED = 8
 LARGE_SHIFT = 16
 """In what `translate` allows: above this bit, the size of a large page as a power of two."""
 
-JUMP_BITS = 12
+JUMP_BITS = 13
 JUMP_ENTRIES = 1 << JUMP_BITS
 JUMP_BYTES = JUMP_ENTRIES * 16
 
