@@ -24,21 +24,11 @@ from ratite.cpu.machine import (
     NO_PAGE,
     Block,
     Shared,
-    TlbEntry,
-    TlbSide,
     bucket_of,
     protect_page,
 )
-from ratite.cpu.tlb import (
-    JUMP_ENTRIES,
-    OFFSET_MASK,
-    PAGE_MASK,
-    RECHECK,
-    entry_at,
-    fill,
-    note_code,
-    side_at,
-)
+from ratite.cpu.space import JUMP_ENTRIES, PAGE_MASK, Space, TlbEntry, TlbSide
+from ratite.cpu.tlb import OFFSET_MASK, RECHECK, entry_at, fill, side_at
 from ratite.isa.state import EXECUTE, LIMIT_MASK, LIMIT_STEP, CpuState
 from ratite.native import (
     Const,
@@ -144,9 +134,10 @@ def find_block_slow(cpu: CpuState, pc: u64) -> u64:
         slot = jump_slot(cpu, pc)
         slot.pc = pc
         slot.block = found
-        note_code(cpu, pc)
+        space = Space.at(cpu.space)
+        space.note_code(pc)
         if Block.at(found).second_ram != NO_PAGE:
-            note_code(cpu, pc + OFFSET_MASK)
+            space.note_code(pc + OFFSET_MASK)
     return found
 
 

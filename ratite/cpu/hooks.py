@@ -22,6 +22,14 @@ def translate(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> tu
 
 
 @native
+def address_space(cpu: CpuState) -> tuple[u64, u64]:
+    """The address space that the vCPU is in: a name that no other has, and the name of a group of
+    them, by which translations are forgotten.
+    """
+    return u64(0), u64(0)
+
+
+@native
 def access_fault(cpu: CpuState, gva: u64, access: u32) -> None:
     """Leave the exception pending that an access to nothing causes."""
 

@@ -4,6 +4,7 @@ code, dirty maps.
 
 from __future__ import annotations
 
+from ratite.cpu.space import Space, watch_ram
 from ratite.isa.state import CpuState
 from ratite.native import (
     Array,
@@ -26,28 +27,7 @@ MAX_CPUS = 512
 PAGE_SHIFT = 12
 NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
 RETIRED_MODE = 0xFFFF_FFFF
-TLB_BITS = 10
-TLB_ENTRIES = 1 << TLB_BITS
-TLB_INDEXES = 4
-NOT_DIRTY = 2
-"""TLB tag bit: a store must be noted first."""
 HANDLER_RETIRED, HANDLER_ENTER = "tier0.retired", "tier0.enter"
-
-
-class TlbEntry(Struct):
-    """The half of a softmmu TLB entry that generated code reads."""
-
-    read = Field(u64)
-    write = Field(u64)
-    execute = Field(u64)
-    addend = Field(u64, doc="host address minus guest-virtual address")
-
-
-class TlbSide(Struct):
-    """The half that only the slow path reads."""
-
-    gpa = Field(u64, doc="guest-physical page")
-    ram = Field(u64, doc="its ram_addr_t, or NO_PAGE")
 
 
 class Block(Struct):
@@ -120,6 +100,7 @@ class Shared(Struct):
     hot_head = Field(u32, doc="hot blocks reported, ever")
     hot_ring = Array(u64, HOT_RING, doc="host addresses of the last of them")
     hot_cpu = Array(u32, HOT_RING, doc="the vCPUs that reported them")
+    epoch = Field(u64, doc="pages that stores must be noted to, ever: see `Space.epoch`")
     voided = Field(u64, doc="regions taken out because a block of theirs was retired, ever")
 
     breakpoints = Field(u64, doc="host address of their guest-virtual addresses, sorted")
@@ -339,27 +320,10 @@ def protect_page(shared: Shared, ram: u64) -> None:
     if host_load(u8, clean) == 0:
         return
     host_store(clean, u8(0))
+    shared.epoch += 1  # vCPUs in other address spaces see it when they come back
     fence()
     number = u32(0)
     while number < shared.cpu_count:
-        watch_page(CpuState.at(shared.cpus[number]), ram)
+        watch_ram(Space.at(CpuState.at(shared.cpus[number]).space), ram & ~0xFFF)
         number += 1
     fence()
-
-
-@native
-def watch_page(cpu: CpuState, ram: u64) -> None:
-    """Mark the page's write entries in a vCPU's TLB. The vCPU may be running."""
-    page = ram & ~0xFFF
-    slots = TLB_ENTRIES * TLB_INDEXES
-    entry = cpu.tlb_base
-    side = cpu.tlb_base + slots * TlbEntry.SIZE
-    left = u32(slots)
-    while left != 0:
-        if TlbSide.at(side).ram == page:
-            tag = TlbEntry.at(entry).write
-            if tag & 7 == 0:
-                atomic_cas(entry + TlbEntry.write.offset, tag, tag | NOT_DIRTY)
-        side += TlbSide.SIZE
-        entry += TlbEntry.SIZE
-        left -= 1

@@ -10,20 +10,34 @@ from __future__ import annotations
 
 from ratite.cpu.debug import watched, watched_accesses
 from ratite.cpu.exits import PENDING_EXIT, Exit
-from ratite.cpu.hooks import access_fault, translate
-from ratite.cpu.machine import (
-    NO_PAGE,
+from ratite.cpu.hooks import access_fault, address_space, translate
+from ratite.cpu.machine import NO_PAGE, Shared, page_is_clean
+from ratite.cpu.space import (
+    ENTRY_SHIFT,
+    INVALID,
+    MAX_ENTRIES,
+    NO_SPACE,
     NOT_DIRTY,
-    TLB_ENTRIES,
-    TLB_INDEXES,
-    Shared,
+    PAGE_MASK,
+    SIDE_OFFSET,
+    SIDE_TABLE_SIZE,
+    SPACES,
+    TABLE_SIZE,
+    VICTIMS,
+    Space,
     TlbEntry,
     TlbSide,
-    page_is_clean,
+    holds,
+    invalidate,
+    is_page,
+    space_at,
+    watch_all,
 )
 from ratite.isa.state import (
-    CODE_PAGE_WORDS,
+    ALL_PAGES,
+    ANY_GROUP,
     EXECUTE,
+    KICK_INTERRUPT,
     RANGE_READONLY,
     READ,
     WRITE,
@@ -31,13 +45,19 @@ from ratite.isa.state import (
     PhysRange,
     find_range,
 )
-from ratite.native import fence, host_fill, host_load, host_store, native, u8, u16, u32, u64
+from ratite.native import (
+    atomic_or,
+    fence,
+    host_load,
+    host_store,
+    native,
+    u8,
+    u16,
+    u32,
+    u64,
+)
 
-PAGE_MASK = 0xFFFF_FFFF_FFFF_F000
 OFFSET_MASK = 0xFFF
-TABLE_SIZE = TLB_ENTRIES * TlbEntry.SIZE
-SIDE_OFFSET = TABLE_SIZE * TLB_INDEXES
-TLB_BYTES = SIDE_OFFSET + TLB_ENTRIES * TlbSide.SIZE * TLB_INDEXES
 
 SLOW = 1
 """I/O, or memory that native code may not touch directly."""
@@ -45,110 +65,233 @@ RECHECK = 4
 """Translate again at each access."""
 WATCH = 8
 """The page has watchpoints."""
-INVALID = 0xFFFF_FFFF_FFFF_FFFF
 UNCACHED = 8
 LARGE_SHIFT = 16
 """In what `translate` allows: above this bit, the size of a large page as a power of two."""
-
-JUMP_BITS = 13
-JUMP_ENTRIES = 1 << JUMP_BITS
-JUMP_BYTES = JUMP_ENTRIES * 16
 
 
 @native
 def entry_at(cpu: CpuState, index: u32, gva: u64) -> u64:
     """Host address of the entry that `gva` maps to."""
-    slot = (gva >> 12) & (TLB_ENTRIES - 1)
-    return cpu.tlb_base + u64(index) * TABLE_SIZE + slot * TlbEntry.SIZE
+    return cpu.tlb_base + u64(index) * TABLE_SIZE + ((gva >> ENTRY_SHIFT) & cpu.tlb_mask)
 
 
 @native
 def side_at(cpu: CpuState, index: u32, gva: u64) -> u64:
     """Host address of that entry's other half."""
-    slot = (gva >> 12) & (TLB_ENTRIES - 1)
-    return cpu.tlb_base + SIDE_OFFSET + (u64(index) * TLB_ENTRIES + slot) * TlbSide.SIZE
+    distance = ((gva >> ENTRY_SHIFT) & cpu.tlb_mask) // (TlbEntry.SIZE // TlbSide.SIZE)
+    return cpu.tlb_base + SIDE_OFFSET + u64(index) * SIDE_TABLE_SIZE + distance
 
 
 @native
-def flush_jumps(cpu: CpuState) -> None:
-    """Forget every block lookup."""
-    host_fill(cpu.jump_cache, u8(0xFF), u64(JUMP_BYTES))
-    index = u32(0)
-    while index < CODE_PAGE_WORDS:
-        cpu.code_pages[index] = u64(0)
-        index += 1
-
-
-@native
-def note_code(cpu: CpuState, gva: u64) -> None:
-    """Remember that the jump cache relies on the translation of this page; for large pages the
-    range of their addresses does that.
+def enter_space(cpu: CpuState, space: Space) -> None:
+    """Be in a space from now on. One that was left before other pages came to be watched watches
+    them all: whoever protects a page looks through the space that it finds here, or is seen here.
     """
-    if gva >= cpu.large_low and gva <= cpu.large_high:
-        return
-    page = gva >> 12
-    word = u32(page >> 6) & (CODE_PAGE_WORDS - 1)
-    cpu.code_pages[word] |= u64(1) << (page & 63)
+    cpu.space = space.pointer()
+    cpu.tlb_base = space.tlb
+    cpu.tlb_mask = space.mask
+    cpu.jump_cache = space.jumps
+    space.stamp = cpu.space_clock
+    fence()
+    epoch = Shared.at(cpu.machine).epoch
+    if space.epoch != epoch:
+        space.epoch = epoch
+        watch_all(space)
 
 
 @native
-def may_hold_code(cpu: CpuState, gva: u64) -> bool:
-    """Whether the jump cache may rely on this page: pages share bits, so it says yes too often."""
-    page = gva >> 12
-    word = u32(page >> 6) & (CODE_PAGE_WORDS - 1)
-    return (cpu.code_pages[word] >> (page & 63)) & 1 != 0
+def change_space(cpu: CpuState) -> None:
+    """Go to the space that the vCPU's state names: as it was left, or in place of the one that was
+    left longest ago.
+    """
+    cpu.space_request = u32(0)
+    key, group = address_space(cpu)
+    if Space.at(cpu.space).key == key:
+        return
+    oldest = u64(0)
+    left_at = ~u64(0)
+    found = u64(0)
+    number = u32(0)
+    while number < SPACES:
+        space = space_at(cpu, number)
+        if space.key == key:
+            found = space.pointer()
+        if space.stamp < left_at:
+            left_at = space.stamp
+            oldest = space.pointer()
+        number += 1
+    cpu.space_clock += 1
+    if found == 0:
+        found = oldest
+        fresh = Space.at(found)
+        fresh.forget()
+        fresh.key = key
+        fresh.group = group
+        cpu.tlb_flushes += 1
+    enter_space(cpu, Space.at(found))
 
 
 @native
 def flush(cpu: CpuState) -> None:
-    """Forget every translation, and every block lookup that relied on one."""
-    host_fill(cpu.tlb_base, u8(0xFF), u64(SIDE_OFFSET))
-    flush_jumps(cpu)
+    """Forget every translation of every space, and every block lookup that relied on one."""
+    number = u32(0)
+    while number < SPACES:
+        other = space_at(cpu, number)
+        other.key = u64(NO_SPACE)
+        other.stamp = u64(0)
+        number += 1
+    space = Space.at(cpu.space)
+    space.forget()
+    key, group = address_space(cpu)
+    space.key = key
+    space.group = group
+    cpu.space_request = u32(0)
     cpu.page_flush_request = u32(0)
-    cpu.large_low = ~u64(0)
-    cpu.large_high = u64(0)
+    cpu.resize_request = u32(0)
     cpu.tlb_flushes += 1
+    enter_space(cpu, space)
     cpu.flush_request = u32(0)  # last: others wait for it
 
 
 @native
+def flush_here(cpu: CpuState) -> None:
+    """Forget all of the space that the vCPU is in; its size may change."""
+    space = Space.at(cpu.space)
+    space.forget()
+    cpu.resize_request = u32(0)
+    cpu.tlb_flushes += 1
+    cpu.tlb_mask = space.mask
+
+
+@native
 def flush_page(cpu: CpuState) -> None:
-    """Forget the translations of the page of `page_flush_gva`. An entry holds 4 KiB whatever the
-    size of the guest's page, so that for an address where a large page was cached all are
-    forgotten.
+    """Forget the translations of the page of `page_flush_gva`, or all, in the spaces of
+    `page_flush_group`.
     """
     cpu.page_flush_request = u32(0)
     gva = cpu.page_flush_gva
-    if gva >= cpu.large_low and gva <= cpu.large_high:
+    number = u32(0)
+    while number < SPACES:
+        space = space_at(cpu, number)
+        chosen = cpu.page_flush_group == ANY_GROUP or space.group == cpu.page_flush_group
+        if space.key != NO_SPACE and chosen:
+            if gva == ALL_PAGES or not space.forget_page(gva):
+                if space.pointer() == cpu.space:
+                    flush_here(cpu)
+                else:
+                    space.key = u64(NO_SPACE)
+        number += 1
+
+
+@native
+def keep_up(cpu: CpuState) -> None:
+    """Between blocks: do what was asked for about cached translations."""
+    if cpu.flush_request != 0:
         flush(cpu)
+    else:
+        if cpu.page_flush_request != 0:
+            flush_page(cpu)
+        if cpu.space_request != 0:
+            change_space(cpu)
+        if cpu.resize_request != 0:
+            flush_here(cpu)
+
+
+@native
+def push_out(cpu: CpuState, space: Space, index: u32, entry: TlbEntry, side: TlbSide) -> None:
+    """Make room where an entry is, and keep it among the victims."""
+    space.evictions += 1
+    entries = space.mask // TlbEntry.SIZE + 1
+    if space.evictions > 2 * entries and entries < MAX_ENTRIES and cpu.resize_request == 0:
+        cpu.resize_request = u32(1)
+        atomic_or(cpu.pointer() + CpuState.kick.offset, u32(KICK_INTERRUPT))
+    if not is_cached(entry):
         return
-    if may_hold_code(cpu, gva):
-        flush_jumps(cpu)
-    index = u32(0)
-    while index < TLB_INDEXES:
-        entry = TlbEntry.at(entry_at(cpu, index, gva))
-        entry.read = u64(INVALID)
-        entry.write = u64(INVALID)
-        entry.execute = u64(INVALID)
-        index += 1
+    number = space.next_victim & (VICTIMS - 1)
+    space.next_victim += 1
+    victim = TlbEntry.at(space.victim(index, number))
+    victim_side = TlbSide.at(space.victim_side(index, number))
+    # Its page may come to be watched meanwhile: by whom it is found here or there.
+    victim_side.gpa = side.gpa
+    victim_side.ram = side.ram
+    victim.addend = entry.addend
+    victim.read = entry.read
+    victim.execute = entry.execute
+    victim.write = entry.write if entry.write & 7 != 0 else entry.write | NOT_DIRTY
+
+
+@native
+def is_cached(entry: TlbEntry) -> bool:
+    """Whether an entry is good for more than one access: each of its tags is."""
+    read = entry.read == INVALID or entry.read & RECHECK == 0
+    write = entry.write == INVALID or entry.write & RECHECK == 0
+    execute = entry.execute == INVALID or entry.execute & RECHECK == 0
+    return read and write and execute
+
+
+@native
+def answers(tag: u64, page: u64) -> bool:
+    """Whether a tag allows its kind of access to a page, be it by the slow path."""
+    return tag & PAGE_MASK == page and tag != INVALID
+
+
+@native
+def take_back(cpu: CpuState, gva: u64, access: u32, index: u32) -> bool:
+    """Put a victim that answers for an access back to where it belongs, in exchange for what is
+    there. False if there is none.
+    """
+    space = Space.at(cpu.space)
+    page = gva & PAGE_MASK
+    number = u64(0)
+    while number < VICTIMS:
+        victim = TlbEntry.at(space.victim(index, number))
+        readable = access & READ == 0 or answers(victim.read, page)
+        writable = access & WRITE == 0 or answers(victim.write, page)
+        executable = access & EXECUTE == 0 or answers(victim.execute, page)
+        if readable and writable and executable:
+            side = TlbSide.at(space.victim_side(index, number))
+            entry = TlbEntry.at(entry_at(cpu, index, gva))
+            entry_side = TlbSide.at(side_at(cpu, index, gva))
+            read, write, execute = victim.read, victim.write, victim.execute
+            addend, gpa, ram = victim.addend, side.gpa, side.ram
+            invalidate(victim)
+            if holds(entry) and not is_page(entry, page):
+                push_out(cpu, space, index, entry, entry_side)
+            entry_side.gpa = gpa
+            entry_side.ram = ram
+            entry.addend = addend
+            entry.read = read
+            entry.execute = execute
+            # A store finds out by itself whether its page is still watched.
+            entry.write = write if write & 7 != 0 else write | NOT_DIRTY
+            return True
+        number += 1
+    return False
 
 
 @native
 def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
-    """Translate and enter into the TLB. A fault is left pending."""
+    """Translate and enter into the TLB, or find what was pushed out of it. A fault is left
+    pending.
+    """
+    if take_back(cpu, gva, access, index):
+        return
     gpa, allowed = translate(cpu, gva, size, access, index)
     cpu.tlb_fills += 1
+    space = Space.at(cpu.space)
+    space.fills += 1
+    space.filled |= u64(1) << u64(index)
     shift = u64(allowed >> LARGE_SHIFT)
     if shift != 0:
         inside_mask = (u64(1) << shift) - 1
-        if gva & ~inside_mask < cpu.large_low:
-            cpu.large_low = gva & ~inside_mask
-        if gva | inside_mask > cpu.large_high:
-            cpu.large_high = gva | inside_mask
+        space.note_large(gva & ~inside_mask, gva | inside_mask)
     page = gva & PAGE_MASK
     gpa_page = gpa & PAGE_MASK
     entry = TlbEntry.at(entry_at(cpu, index, gva))
     side = TlbSide.at(side_at(cpu, index, gva))
+    if holds(entry) and not is_page(entry, page):
+        push_out(cpu, space, index, entry, side)
     low_bits = u64(0)
     if allowed & UNCACHED != 0:
         low_bits = u64(SLOW | RECHECK)

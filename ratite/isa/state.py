@@ -34,8 +34,12 @@ KICK_INTERRUPT, KICK_EXIT = 1, 1 << 8
 its own, so that Python sets it with a plain byte store while the vCPU clears the word
 atomically."""
 
+ALL_PAGES = 1
+"""In place of an address whose translations are forgotten: all."""
+ANY_GROUP = 0xFFFF_FFFF_FFFF_FFFF
+"""In place of a group of address spaces: whichever."""
+
 MMIO_LOG = 8
-CODE_PAGE_WORDS = 8
 TRACE_RING = 256
 WENT = 64
 """Indirect jumps out of regions that a vCPU remembers."""
@@ -129,20 +133,23 @@ class CpuState(Struct):
         doc="drop the translations of `page_flush_gva` before the next instruction; set by "
         "the vCPU itself, which then polls `kick`",
     )
-    page_flush_gva = Field(u64)
-    code_pages = Array(
-        u64,
-        CODE_PAGE_WORDS,
-        doc="pages that the jump cache relies on: a bit per hash of the address",
+    page_flush_gva = Field(u64, doc="or ALL_PAGES")
+    page_flush_group = Field(u64, doc="of which address spaces, or ANY_GROUP")
+    space_request = Field(
+        u32,
+        doc="the address space may be another one from the next block on; then poll `kick`",
     )
-    large_low = Field(u64, doc="lowest address that a cached translation of a large page covers")
-    large_high = Field(u64, doc="highest such address")
+    resize_request = Field(u32, doc="the softmmu TLB has become too small; then poll `kick`")
+    spaces = Field(u64, doc="host address of the vCPU's Spaces; see `ratite.cpu.space`")
+    space = Field(u64, doc="host address of the one that it is in")
+    space_clock = Field(u64, doc="changes of address space, ever")
     halted = Field(u32, doc="waiting for an interrupt")
     flush_request = Field(
         u32, doc="drop cached translations before the next instruction; then poll `kick`"
     )
-    tlb_base = Field(u64, doc="host address of the softmmu TLBs")
-    jump_cache = Field(u64, doc="host address of the jump cache")
+    tlb_base = Field(u64, doc="of the address space: host address of the softmmu TLBs")
+    tlb_mask = Field(u64, doc="likewise: bytes of the entries in use, less one entry")
+    jump_cache = Field(u64, doc="likewise: host address of the jump cache")
     machine = Field(u64, doc="host address of what the machine's vCPUs share")
     phys_map = Field(u64, doc="host address of the PhysMap")
     index = Field(u32, doc="number of the vCPU within the machine")
@@ -305,10 +312,11 @@ def find_range(cpu: CpuState, gpa: u64) -> u64:
 
 
 __all__ = [
+    "ALL_PAGES",
+    "ANY_GROUP",
     "EXECUTE",
     "KICK_EXIT",
     "KICK_INTERRUPT",
-    "CODE_PAGE_WORDS",
     "MMIO_LOG",
     "RANGE_READONLY",
     "READ",

@@ -18,14 +18,18 @@ MODES = {"sv39": 8, "sv48": 9, "sv57": 10}
 
 
 class Pages:
-    """Page tables in the hart's RAM, from `TABLES` on."""
+    """Page tables in the hart's RAM, from `tables` on."""
 
-    def __init__(self, executor: Executor, mode: str = "sv39") -> None:
+    def __init__(self, executor: Executor, mode: str = "sv39", tables: int = TABLES) -> None:
         self.executor = executor
         self.mode = mode
-        self.root = TABLES
-        self._next = TABLES + 0x1000
-        executor.hart.satp = u64(MODES[mode] << 60 | self.root >> 12)
+        self.root = tables
+        self._next = tables + 0x1000
+        executor.hart.satp = u64(self.satp())
+
+    def satp(self, asid: int = 0) -> int:
+        """What turns these tables on, as an address space."""
+        return MODES[self.mode] << 60 | asid << 44 | self.root >> 12
 
     def entry(self, gva: int, level: int = 0) -> int:
         """Guest-physical address of the entry of `gva` at a level; makes the tables above it."""

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ratite.cpu.machine import TLB_ENTRIES, TlbEntry
+from ratite.cpu.space import ENTRY_SHIFT, TlbEntry
 from ratite.isa.state import READ, WRITE
 from ratite.native import ir
 from ratite.native.lower import constant
@@ -202,9 +202,8 @@ class AccessText:
         that it is one.
         """
         emit = self._emit
-        shift = 12 - (TlbEntry.SIZE.bit_length() - 1)
-        page = emit(f"lshr i64 {address}, {shift}")
-        masked = emit(f"and i64 {page}, {(TLB_ENTRIES - 1) * TlbEntry.SIZE}")
+        page = emit(f"lshr i64 {address}, {ENTRY_SHIFT}")
+        masked = emit(f"and i64 {page}, %tlb.mask")
         entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
         last = emit(f"add i64 {address}, {size - 1}") if size > 1 else address
         last_page = emit(f"and i64 {last}, -4096")

@@ -21,11 +21,10 @@ from ratite.cpu.block import (
 )
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import BLOCK_HEADER, HOT_RING, NO_PAGE, Block, Shared
+from ratite.cpu.space import PAGE_MASK
 from ratite.cpu.tlb import (
     OFFSET_MASK,
-    PAGE_MASK,
-    flush,
-    flush_page,
+    keep_up,
     load_slow,
     pointer_slow,
     store_slow,
@@ -53,10 +52,7 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """Where run() enters. An instruction that a device access interrupted is completed before
     anything else.
     """
-    if cpu.flush_request != 0:
-        flush(cpu)
-    elif cpu.page_flush_request != 0:
-        flush_page(cpu)
+    keep_up(cpu)
     if cpu.mmio_next < cpu.mmio_count and cpu.mmio_serial == cpu.retired():
         found = find_block(cpu)
         left = budget - i64(Block.at(found).count)
@@ -125,10 +121,7 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     cpu.budget = budget
     cpu.sample = record.pointer()
     bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
-    if cpu.flush_request != 0:
-        flush(cpu)
-    elif cpu.page_flush_request != 0:
-        flush_page(cpu)
+    keep_up(cpu)
     if bits & KICK_EXIT != 0:
         cpu.exit_reason = u32(Exit.INTERRUPTED)
         return_to_python()

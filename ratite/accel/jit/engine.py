@@ -19,7 +19,16 @@ from ratite.cpu.debug import DebugTable, Watchpoint
 from ratite.cpu.exits import Exit
 from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Block, Shared
 from ratite.cpu.physmap import PhysMapPublisher
-from ratite.cpu.tlb import JUMP_BYTES, TLB_BYTES
+from ratite.cpu.space import (
+    NO_SPACE,
+    SPACE_BYTES,
+    SPACES,
+    TABLE_SIZE,
+    TLB_BYTES,
+    TLB_INDEXES,
+    Space,
+    TlbEntry,
+)
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.memory import AddressSpace, RamList
 from ratite.memory.ram import DirtyClient
@@ -235,10 +244,17 @@ class JitCpu:
     def __init__(self, machine: JitMachine, state: CpuState, run: ctypes._FuncPointer) -> None:
         self.machine = machine
         self.state = state
-        self._tlb = allocate(TLB_BYTES)
-        self._jumps = allocate(JUMP_BYTES)
-        state.tlb_base = u64(self._tlb.address)
-        state.jump_cache = u64(self._jumps.address)
+        self._tables = allocate(SPACES * SPACE_BYTES)
+        self._spaces = allocate(SPACES * Space.SIZE)
+        for number in range(SPACES):
+            space = Space(self._spaces.address + number * Space.SIZE)
+            space.key = u64(NO_SPACE)
+            space.tlb = u64(self._tables.address + number * SPACE_BYTES)
+            space.jumps = u64(int(space.tlb) + TLB_BYTES)
+        state.spaces = state.space = u64(self._spaces.address)
+        state.tlb_base = u64(self._tables.address)
+        for index in range(TLB_INDEXES):  # of one entry each, until it runs
+            ctypes.memset(self._tables.address + index * TABLE_SIZE, 0xFF, TlbEntry.SIZE)
         state.machine = machine.shared.pointer()
         state.flush_request = u32(1)  # to begin with both are empty
         kick = state.address + CpuState.kick.offset

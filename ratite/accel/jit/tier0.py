@@ -23,8 +23,8 @@ from ratite.cpu.block import (
     Record,
 )
 from ratite.cpu.hooks import DECODE_DIRECT, DECODE_ENDS, Target
-from ratite.cpu.machine import Block, TlbEntry
-from ratite.cpu.tlb import TABLE_SIZE
+from ratite.cpu.machine import Block
+from ratite.cpu.space import ENTRY_SHIFT, TABLE_SIZE, TlbEntry
 from ratite.isa.decoder import decode_functions, leaves
 from ratite.isa.spec import Insn, Operand
 from ratite.isa.state import WRITE, CpuState
@@ -194,11 +194,12 @@ class HandlerPolicy(Policy):
 
     def _tag(self, out: Lowering, address: str, size: int, tag_offset: int) -> tuple[str, str]:
         """The TLB entry of an address, and whether its tag answers for all bytes of the access."""
-        table, page, masked, entry, tag, last, last_page, hit = (out.fresh("tlb") for _ in range(8))
+        table, page, mask, masked, entry = (out.fresh("tlb") for _ in range(5))
+        tag, last, last_page, hit = (out.fresh("tlb") for _ in range(4))
         out.line(f"  {table} = load ptr, ptr %tlbs")
-        shift = 12 - (TlbEntry.SIZE.bit_length() - 1)
-        out.line(f"  {page} = lshr i64 {address}, {shift}")
-        out.line(f"  {masked} = and i64 {page}, {(machine.TLB_ENTRIES - 1) * TlbEntry.SIZE}")
+        out.line(f"  {page} = lshr i64 {address}, {ENTRY_SHIFT}")
+        out.line(f"  {mask} = load i64, ptr {self.offset(out, '%cpu', CpuState.tlb_mask.offset)}")
+        out.line(f"  {masked} = and i64 {page}, {mask}")
         out.line(f"  {entry} = getelementptr inbounds i8, ptr {table}, i64 {masked}")
         out.line(f"  {tag} = load i64, ptr {self.offset(out, entry, tag_offset)}")
         out.line(f"  {last} = add i64 {address}, {size - 1}")
@@ -485,9 +486,7 @@ def build_program(
     for function in required:
         program.require(function.__native__, (), exported=True)  # type: ignore[attr-defined]
     exported: tuple[Callable[..., Any], ...] = (
-        tlb.flush,
         machine.code_written,
-        machine.watch_page,
         machine.install_region,
         debug.retire_at,
         block.find_block,

@@ -18,8 +18,15 @@ from ratite.accel.jit.accesses import STATE, Access, AccessText, Item
 from ratite.accel.jit.instance import InstructionText
 from ratite.accel.jit.region import Region, RegionBlock
 from ratite.accel.jit.registers import MASK64, Registers
-from ratite.cpu.machine import TLB_ENTRIES, Block, TlbEntry
-from ratite.cpu.tlb import SIDE_OFFSET, TABLE_SIZE
+from ratite.cpu.machine import Block
+from ratite.cpu.space import (
+    ENTRY_SHIFT,
+    SIDE_OFFSET,
+    SIDE_TABLE_SIZE,
+    TABLE_SIZE,
+    TlbEntry,
+    TlbSide,
+)
 from ratite.isa.state import WENT, CpuState
 from ratite.native import ir
 from ratite.native.lower import Lowering, constant
@@ -203,6 +210,9 @@ class RegionText:
         self.lines += self.allocas
         self.line("  %var.budget = alloca i64")
         self.line("  store i64 %budget, ptr %var.budget")
+        # What changes it is done between blocks, outside regions.
+        mask = self.state(CpuState.tlb_mask.offset)
+        self.line(f"  %tlb.mask = load i64, ptr {mask}, {STATE}")
         for offset, slot in sorted(self.slots.items()):
             self.declare_slot(offset, slot)
             self.fill_slot(offset, slot)
@@ -344,14 +354,19 @@ class RegionText:
     def _guard_page(self, target: RegionBlock) -> None:
         """Before an edge to another page: the page must be executable and where it was."""
         page = target.pc & PAGE_MASK
-        slot = (page >> 12) & (TLB_ENTRIES - 1)
         index = self.region.fetch_index
         base = self.emit(f"load i64, ptr {self.state(CpuState.tlb_base.offset)}")
-        tag_at = index * TABLE_SIZE + slot * TlbEntry.SIZE + TlbEntry.execute.offset
-        ram_at = SIDE_OFFSET + (index * TLB_ENTRIES + slot) * 16 + 8
+        entry = self.emit(f"and i64 %tlb.mask, {constant(page >> ENTRY_SHIFT, 'i64')}")
+        side = self.emit(f"udiv exact i64 {entry}, {TlbEntry.SIZE // TlbSide.SIZE}")
+        tag_at = index * TABLE_SIZE + TlbEntry.execute.offset
+        ram_at = SIDE_OFFSET + index * SIDE_TABLE_SIZE + TlbSide.ram.offset
         checks = []
-        for offset, wanted in ((tag_at, page), (ram_at, target.ram_pc & PAGE_MASK)):
-            address = self.emit(f"add i64 {base}, {offset}")
+        for place, offset, wanted in (
+            (entry, tag_at, page),
+            (side, ram_at, target.ram_pc & PAGE_MASK),
+        ):
+            address = self.emit(f"add i64 {base}, {place}")
+            address = self.emit(f"add i64 {address}, {offset}")
             pointer = self.emit(f"inttoptr i64 {address} to ptr")
             found = self.emit(f"load i64, ptr {pointer}")
             checks.append(self.emit(f"icmp eq i64 {found}, {constant(wanted, 'i64')}"))

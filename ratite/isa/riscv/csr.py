@@ -220,7 +220,7 @@ def write_satp(hart: Hart, value: u64) -> None:
     )
     if legal:
         if hart.satp != value:
-            hart.flush_request = u32(1)
+            hart.space_request = u32(1)
             poll_interrupts(hart)
         hart.satp = value
 

@@ -32,6 +32,7 @@ PTE_N = 1 << 63
 PTE_PBMT = 3 << 61
 PTE_RESERVED = 0x7F << 54
 PPN_MASK = (1 << 44) - 1
+ASID_SHIFT, ASID_MASK = 44, 0xFFFF
 BARE, SV39, SV48, SV57 = 0, 8, 9, 10
 
 UNCACHED = 8
@@ -54,6 +55,12 @@ def page_fault(hart: Hart, gva: u64, access: u32) -> None:
     elif access == EXECUTE:
         cause = u64(FETCH_PAGE)
     hart.raise_exception(cause, gva)
+
+
+@native
+def address_space(hart: Hart) -> tuple[u64, u64]:
+    """satp names the space, by its ASID the group."""
+    return hart.satp, (hart.satp >> ASID_SHIFT) & ASID_MASK
 
 
 @native

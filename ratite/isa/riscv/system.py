@@ -4,7 +4,7 @@ chapters 6, 9, 10, 19; Privileged ISA 20240411, sections 3.3 and 12.2)."""
 from __future__ import annotations
 
 from ratite.isa.riscv.csr import CLEAR, READ_ONLY, REPLACE, SET, csr_access
-from ratite.isa.riscv.mmu import AS_STORE
+from ratite.isa.riscv.mmu import AS_STORE, ASID_MASK
 from ratite.isa.riscv.state import (
     BREAKPOINT,
     CBCFE,
@@ -28,7 +28,7 @@ from ratite.isa.riscv.state import (
 )
 from ratite.isa.riscv.trap import leave_machine_trap, leave_supervisor_trap, mip, poll_interrupts
 from ratite.isa.spec import Row
-from ratite.isa.state import READ, WRITE
+from ratite.isa.state import ALL_PAGES, ANY_GROUP, READ, WRITE
 from ratite.native import Const, inlined, native, u32, u64
 
 insn, family = RISCV.insn, RISCV.family
@@ -166,12 +166,13 @@ def flush_translations(hart: Hart) -> None:
 
 
 @native
-def flush_for(hart: Hart, one_page: bool, gva: u64) -> None:
-    """What sfence.vma does: drop the cached translations of one address, or all. Address spaces are
-    not told apart.
+def flush_for(hart: Hart, one_page: bool, gva: u64, one_space: bool, asid: u64) -> None:
+    """What sfence.vma does: drop the cached translations of one address or all, in one address
+    space or all. Global ones go with the others, which is allowed.
     """
-    if one_page and hart.page_flush_request == 0:
-        hart.page_flush_gva = gva
+    if (one_page or one_space) and hart.page_flush_request == 0:
+        hart.page_flush_gva = gva & ~u64(1) if one_page else u64(ALL_PAGES)
+        hart.page_flush_group = asid & ASID_MASK if one_space else u64(ANY_GROUP)
         hart.page_flush_request = u32(1)
         poll_interrupts(hart)
     else:
@@ -185,7 +186,7 @@ def sfence_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
         illegal(hart)
     else:
         hart.sync()
-        flush_for(hart, rs1 != 0, hart.x[rs1])
+        flush_for(hart, rs1 != 0, hart.x[rs1], rs2 != 0, hart.x[rs2])
 
 
 @insn("0001011 rs2[4:0] rs1[4:0] 000 00000 1110011", spec="priv 14", ext="svinval", ends_block=True)
@@ -195,7 +196,7 @@ def sinval_vma(hart: Hart, rs1: Gpr, rs2: Gpr) -> None:
         illegal(hart)
     else:
         hart.sync()
-        flush_for(hart, rs1 != 0, hart.x[rs1])
+        flush_for(hart, rs1 != 0, hart.x[rs1], rs2 != 0, hart.x[rs2])
 
 
 @family(

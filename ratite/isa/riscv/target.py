@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratite.isa.riscv.fpu import gather_flags, load_host_fpu
-from ratite.isa.riscv.mmu import access_fault, translate
+from ratite.isa.riscv.mmu import access_fault, address_space, translate
 from ratite.isa.riscv.state import EXTENSION_BIT, FS, ILLEGAL, Hart
 from ratite.isa.riscv.trap import take_exception, take_interrupt
 from ratite.native import host_load, i64, native, native_only, u16, u32, u64
@@ -77,6 +77,7 @@ def leave_guest(hart: Hart) -> None:
 
 __all__ = [
     "access_fault",
+    "address_space",
     "decode",
     "enter_guest",
     "illegal_instruction",

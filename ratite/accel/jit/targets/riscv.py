@@ -24,6 +24,7 @@ TARGET = Target(
     RISCV,
     {
         hooks.translate: target.translate,
+        hooks.address_space: target.address_space,
         hooks.access_fault: target.access_fault,
         hooks.take_exception: target.take_exception,
         hooks.take_interrupt: target.take_interrupt,
