@@ -67,9 +67,9 @@ def compiled(loop: str, level: int) -> tuple[Counter[str], int]:
 
 EXPECTED: dict[tuple[str, int], tuple[Mapping[str, int], int]] = {
     ("fill", QUICK): ({"br": 12, "call": 5, "icmp": 6, "load": 17, "store": 11}, 70),
-    ("fill", FULL): ({"br": 16, "call": 3, "icmp": 6, "load": 20, "store": 20}, 65),
+    ("fill", FULL): ({"br": 14, "call": 3, "icmp": 5, "load": 18, "store": 16}, 55),
     ("copy", QUICK): ({"br": 20, "call": 6, "icmp": 10, "load": 25, "phi": 1, "store": 20}, 135),
-    ("copy", FULL): ({"br": 25, "call": 3, "icmp": 10, "load": 32, "store": 35}, 125),
+    ("copy", FULL): ({"br": 23, "call": 3, "icmp": 9, "load": 30, "store": 31}, 107),
     ("frame", QUICK): ({"br": 11, "call": 4, "icmp": 6, "load": 27, "store": 27}, 87),
     ("frame", FULL): ({"br": 14, "call": 3, "icmp": 6, "load": 32, "store": 30}, 77),
     ("dot", QUICK): ({"br": 25, "call": 10, "icmp": 10, "load": 34, "phi": 2, "store": 45}, 148),

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from ratite.accel.jit.compiler import FULL
 from ratite.accel.jit.engine import JitCpu, JitMachine, JitOptions
 from ratite.cpu.exits import Exit
 from ratite.isa.riscv import Hart
@@ -29,14 +30,17 @@ STOP = """
 class Smp:
     """Two harts and their RAM."""
 
-    def __init__(self, tier: int) -> None:
+    def __init__(self, tier: int, *, background: bool = True) -> None:
         self.ram_list = RamList()
         system = MemoryRegion.container("system", 1 << 64)
         self.ram = self.ram_list.alloc("ram", RAM_SIZE)
         system.add_subregion(0, MemoryRegion.ram("ram", self.ram))
         self.space = AddressSpace(system, "memory")
         self.machine = JitMachine(
-            "riscv", self.ram_list, self.space, JitOptions(tier=tier, cache=False)
+            "riscv",
+            self.ram_list,
+            self.space,
+            JitOptions(tier=tier, cache=False, background=background),
         )
         self.cpus = [self._hart(number) for number in range(2)]
 
@@ -169,6 +173,50 @@ def test_code_that_another_hart_rewrites_is_seen(smp: Smp) -> None:
         ),
     )
     smp.run()
+
+
+def test_a_store_of_a_hot_loop_reaches_code_that_another_hart_came_to_execute() -> None:
+    """The loop has written beside the code before that was executed, and is never left."""
+    smp = Smp(1, background=False)
+    page, flags, second = 0x7000, 0x8000, 0x9000
+    smp.ram.write(page, program("addi x6, x6, 1\njalr x0, 0(x1)"))
+    writer = """
+    loop:
+        lw   x9, 0(x11)
+        mul  x12, x9, x13
+        sub  x7, x10, x12
+        sw   x8, 0(x7)
+        fence
+        sw   x9, 8(x11)
+        beq  x9, x0, loop
+    """
+    caller = """
+        jalr x1, 0(x14)
+        addi x9, x0, 1
+        sw   x9, 0(x11)
+    wait:
+        lw   x9, 8(x11)
+        beq  x9, x0, wait
+        fence.i
+        jalr x1, 0(x14)
+        sw   x6, 16(x11)
+    """
+    smp.ram.write(CODE, program(writer + STOP))
+    smp.ram.write(second, program(caller + STOP))
+    first, other = (cpu.state for cpu in smp.cpus)
+    assert isinstance(first, Hart)
+    assert isinstance(other, Hart)
+    first.x[8] = u64(int.from_bytes(assemble("addi x6, x6, 100"), "little"))
+    first.x[10], first.x[13] = u64(page + 0x800), u64(0x800)
+    first.x[11] = other.x[11] = u64(flags)
+    other.x[14], other.pc = u64(page), u64(second)
+    smp.cpus[0].set_budget(7 * 10)
+    smp.cpus[0].run()
+    assert smp.machine.compile_all(level=FULL) > 0
+    smp.cpus[0].set_budget(1 << 60)
+    smp.run()
+    smp.close()
+    assert smp.word(flags + 16) == 101
 
 
 def test_flush_from_another_thread_is_obeyed(smp: Smp) -> None:

@@ -1,7 +1,7 @@
 """The full level: regions in which the guest spends much of its time, compiled with more care.
 
-Registers are saved only where the region is left. An access remembers the page that it went to
-last, and compares with that before it looks into the TLB; what the TLB does not answer leaves the
+Registers are saved only where the region is left. A load remembers the page that it went to last,
+and compares with that before it looks into the TLB; what the TLB does not answer leaves the
 region to tier 0, so that no call in a loop has LLVM keep values in memory. LLVM's code generation
 does all it can.
 """
@@ -14,10 +14,10 @@ from enum import Enum
 from ratite.accel.jit.accesses import STATE, Access, AccessText, Moment
 from ratite.accel.jit.region import Region
 from ratite.accel.jit.tier1 import Lines, RegionText, Templates
-from ratite.isa.state import CpuState
+from ratite.isa.state import READ, CpuState
 
 MAX_SITES = 16
-"""Accesses of a region that remember a page each; all take host registers or stack."""
+"""Loads of a region that remember a page each; all take host registers or stack."""
 NOWHERE = 0x800
 """Not the page of any address, with its low bits left in for the alignment."""
 EXITS = ("lookup", "kicked", "step")
@@ -194,7 +194,9 @@ class FullAccessText(AccessText):
 
     def _host(self, address: str, size: int, tags: list[int], moment: Moment) -> str:
         """The host address of an access; leaves the region if the TLB does not know it."""
-        site = self._new_site() if address.startswith("%") and len(tags) == 1 else None
+        # Stores ask the TLB each time: meanwhile another vCPU may have translated code on the page.
+        remembers = address.startswith("%") and tags == [self.tag_of(READ)]
+        site = self._new_site() if remembers else None
         if site is None:
             host, hit = self._look_up(address, size, tags)
             self._leave_unless(hit, moment)
