@@ -15,6 +15,7 @@ from ratite.accel.jit.compiler import RegionStats
 from ratite.accel.jit.engine import JitMachine, JitOptions
 from ratite.core.log import Log
 from ratite.cpu.exits import Exit
+from ratite.cpu.machine import Block, RegionInfo, RegionUse
 from ratite.isa.riscv import Hart
 from ratite.memory import AddressSpace, RamList
 from ratite.native import u64
@@ -185,6 +186,45 @@ def test_an_interpreter_becomes_one_region_with_all_its_targets(jit: Jit) -> Non
     rounds, rest = divmod(int(jit.hart.x[1]), 255)
     assert (rest, rounds > 50_000) == (0, True)
     assert max(len(went) for went in compiled_targets(jit)) >= 7
+
+
+def test_a_loop_that_is_not_left_any_more_gets_a_full_region_of_its_own(jit: Jit) -> None:
+    """The region that it lies in began further up, where control does not come again."""
+    text = """
+    outer:
+        addi x2, x0, 8
+    inner:
+        addi x1, x1, 2
+        sub  x2, x2, x3
+        bne  x2, x0, inner
+        jal  x0, outer
+    """
+    jit.hart.x[3] = u64(1)
+    jit.load(CODE, program(text))
+    jit.run_until(lambda: jit.stats.compiled > 0)
+    jit.hart.x[3] = u64(0)
+    jit.run_until(lambda: level_at(jit, CODE + 4) == compiler.FULL)
+    made = jit.stats.full
+    jit.run(60_000_000)
+    assert jit.stats.full == made
+
+
+def level_at(jit: Jit, pc: int) -> int:
+    """The level of the region that is entered at a block."""
+    found = jit.machine.find(0, pc, int(jit.hart.mode), int(jit.hart.fetch_index), first_block(jit))
+    assert found is not None
+    use = int(Block(found).uses)
+    while use:
+        region = RegionInfo(int(RegionUse(use).region))
+        if region.handler == Block(found).handler:
+            return int(region.rank) >> 32
+        use = int(RegionUse(use).next)
+    return 0
+
+
+def first_block(jit: Jit) -> int:
+    """Of those that are translated."""
+    return next(iter(jit.machine.blocks()))
 
 
 def compiled_targets(jit: Jit) -> list[dict[int, None]]:

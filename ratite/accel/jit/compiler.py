@@ -127,9 +127,8 @@ class RegionCompiler:
         self._heat = Heat(guest.shared)
         self._arena = code_space().arena(ARENA)
         self._uses: list[Any] = []
-        self._quick: dict[int, int] = {}
-        """Of a region at the quick level, by its handler: the entry block."""
-        self._samples: Counter[int] = Counter()  # by entry block
+        self._quick: set[int] = set()  # handlers of the regions at the quick level
+        self._samples: Counter[int] = Counter()  # by the block that a region was entered at
         self._went: dict[int, dict[int, None]] = {}
         """Where indirect jumps went that left a region, by their pc."""
         self._stop = threading.Event()
@@ -238,17 +237,16 @@ class RegionCompiler:
             address, plain.sample = plain.sample, 0
             handler = Block(address).plain().handler if first <= address < end else 0
             if handler in self._quick:
-                entry = self._quick[handler]
-                self._samples[entry] += 1
-                if self._samples[entry] % SAMPLES == 0:
-                    self._consider(entry, number)
+                self._samples[address] += 1
+                if self._samples[address] % SAMPLES == 0:
+                    self._consider(address, number)
             if not plain.halted:
                 self._note_jumps(plain)
                 cpu.kick(leave=False)
 
     def _consider(self, entry: int, cpu: int) -> None:
-        """Compile with care what a region at the quick level may become, if that and the regions
-        that it covers were found running often enough for its size.
+        """Compile with care what a region at the quick level may become from where it was entered,
+        if that and the regions that it covers were found running often enough for its size.
         """
         region = self._grow(entry, cpu, self._served, FULL, self._heat.is_warm)
         if region is None:
@@ -397,7 +395,7 @@ class RegionCompiler:
             if self._guest.install(place):
                 self._uses.append(memory)
                 if level == QUICK:
-                    self._quick[info.handler] = members[0]
+                    self._quick.add(info.handler)
                 self._heat.serve(members)
             else:
                 self.stats.void += 1
