@@ -12,7 +12,6 @@ with ratite.Vm(kernel="vmlinuz", initrd="initrd.cpio", append="console=ttyS0", m
 from __future__ import annotations
 
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +26,10 @@ from ratite.backends import Backends
 from ratite.chardev import LocalChardev, MuxActions
 from ratite.cli.convert import accel as read_accel
 from ratite.cli.convert import cpu as read_cpu
+from ratite.cli.log_options import open_log
 from ratite.cli.process import show, tell
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
-from ratite.core.log import Log, parse_categories
 from ratite.core.size import parse_size
 from ratite.cpu.idle import IdleRunner
 from ratite.cpu.riscv import RiscvVcpu
@@ -47,7 +46,14 @@ from ratite.machines.config import (
     ShutdownAction,
     SmpConfig,
 )
-from ratite.machines.lifecycle import Actions, Cause, Change
+from ratite.machines.lifecycle import (
+    Actions,
+    Cause,
+    Change,
+    qemu_system_powerdown_request,
+    qemu_system_shutdown_request,
+    vm_state_notify,
+)
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
 from ratite.memory import Gpa, MemTxResult
 from ratite.monitor import MonitorHub, OptionInfo
@@ -191,7 +197,7 @@ class Vm:
         self.root.add_child("chardevs", self.backends.chardev_root)
         self.listeners.append(self.hub.happened)
         self.debugger = Debugger(self)
-        self.log = self._make_log()
+        self.log = open_log(config.log, lambda text: tell(program, text))
         self.runner: Runner
         try:
             self._build()
@@ -213,14 +219,6 @@ class Vm:
             return board(
                 **keyword_arguments(board, dict(self.config.properties), lambda kind, id: None)
             )
-
-    def _make_log(self) -> Log:
-        log = self.config.log
-        categories = parse_categories(log.items)
-        made = Log.to_file(categories, str(log.file)) if log.file else Log(categories, sys.stderr)
-        made.code_ranges = tuple((item.first, item.last) for item in log.ranges)
-        made.perf_map = log.perf_map
-        return made
 
     def _build(self) -> None:
         self.loop.start()
@@ -364,10 +362,17 @@ class Vm:
 
     def power_down(self) -> None:
         """Press the power button: it is for the guest to act on it."""
+        if trace := self.log.trace:
+            trace(qemu_system_powerdown_request)
         self._happened(Change.POWERDOWN)
 
     def _happened(self, change: Change, cause: Cause = Cause.NONE) -> None:
         """Tell the listeners, from any thread."""
+        trace = self.log.trace
+        if trace and change in (Change.RESUME, Change.STOP):
+            trace(vm_state_notify, change is Change.RESUME, self.machine.run_state.value)
+        if trace and change is Change.SHUTDOWN:
+            trace(qemu_system_shutdown_request, cause)
 
         def tell() -> None:
             for listener in tuple(self.listeners):

@@ -13,6 +13,7 @@ from ratite.cli.keyval import suggest
 from ratite.cli.machine_option import PROPERTIES
 from ratite.core import ConfigError
 from ratite.core.log import help_text as log_help
+from ratite.core.trace import event_names
 from ratite.devices import Device
 from ratite.qom import Object, registry
 
@@ -55,6 +56,8 @@ def answer(wanted: Wanted) -> str:
             return f"Available display backend types:\n{Display.NONE.value}\n"
         case Topic.LOG:
             return log_help()
+        case Topic.TRACE:
+            return "".join(f"{name}\n" for name in event_names())
         case Topic.MACHINES:
             return _machines() if wanted.name is None else _machine_properties(wanted.name)
         case Topic.CPUS:

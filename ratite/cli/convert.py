@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from ratite.cli.keyval import Settings, suggest, to_integer, to_text
-from ratite.core import ConfigError, LogCategory
+from ratite.core import ConfigError
 from ratite.core.port import check_port
 from ratite.machines.config import (
     AccelConfig,
@@ -327,15 +327,6 @@ def _seconds(text: str) -> int:
             f"base: '{text}' is neither utc, localtime, nor like 2026-06-17T16:01:21"
         ) from None
     return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
-
-
-def log_items(text: str) -> str:
-    """The words of `-d`."""
-    known = [str(name).lower() for name, item in LogCategory.__members__.items() if item]
-    for word in filter(None, text.split(",")):
-        if word not in known:
-            raise ConfigError(f"'{word}' is no log item{suggest(word, known)}")
-    return text
 
 
 def ranges(text: str) -> tuple[AddressRange, ...]:

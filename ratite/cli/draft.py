@@ -25,6 +25,7 @@ class Topic(Enum):
     CHARDEVS = "chardevs"
     DISPLAYS = "displays"
     LOG = "log"
+    TRACE = "trace"
 
 
 class Wanted(Exception):

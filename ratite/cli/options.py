@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ratite.cli import consoles, convert, debugging, machine_option
+from ratite.cli import consoles, convert, debugging, log_options, machine_option
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
 from ratite.cli.keyval import Settings, suggest
 from ratite.cli.topology import parse_smp
@@ -215,10 +215,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("qtest-log", G, "FILE|none", "the log of it (default: standard error)",
            Store("qtest_log", _text)),
     Option("d", G, "ITEM[,ITEM]...", "log what is named",
-           Store("log.items", convert.log_items), Topic.LOG),
+           Store("log.items", log_options.items), Topic.LOG),
     Option("D", G, "FILE", "log to this file", Store("log.file", convert.path)),
     Option("dfilter", G, "START..LAST|START+SIZE[,...]", "log guest code only at these addresses",
            Store("log.ranges", convert.ranges)),
+    Option("trace", G, "[[enable=]PATTERN][,events=FILE][,file=FILE]",
+           "log trace events: those that PATTERN or a line of the file names, without those that "
+           "a '-' stands before; to this file", Call(log_options.trace), Topic.TRACE),
     Option("perfmap", G, "", "name generated code for Linux perf, in /tmp/perf-PID.map",
            Flag("log.perf_map", True)),
 

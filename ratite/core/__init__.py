@@ -9,6 +9,7 @@ from ratite.core.errors import ConfigError, HostError, InternalError, RatiteErro
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log, LogCategory
 from ratite.core.size import GiB, KiB, MiB, TiB, format_size, parse_size
+from ratite.core.trace import TraceEvent, Tracer
 
 __all__ = [
     "Clock",
@@ -31,4 +32,6 @@ __all__ = [
     "TiB",
     "format_size",
     "parse_size",
+    "TraceEvent",
+    "Tracer",
 ]

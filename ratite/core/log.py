@@ -8,10 +8,12 @@ import enum
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.signals import interruptible
+from ratite.core.trace import Tracer, is_pattern, matching
 
 
 class LogCategory(enum.IntFlag):
@@ -35,23 +37,31 @@ DESCRIPTIONS: dict[LogCategory, str] = {
     LogCategory.GUEST_ERRORS: "what the guest does wrong, such as writing a read-only register",
 }
 
+TRACE_PREFIX = "trace:"
 _LIMIT_PER_SECOND = 50
 
 
-def parse_categories(text: str) -> LogCategory:
-    """Read the comma-separated value of `-d`. Raises `ConfigError` for an unknown word."""
+def parse_items(text: str) -> tuple[LogCategory, list[str]]:
+    """Read the comma-separated value of `-d`: categories, and what follows `trace:`. Raises
+    `ConfigError` for an unknown word.
+    """
     chosen = LogCategory.NONE
+    events = []
     for word in filter(None, text.split(",")):
+        if word.startswith(TRACE_PREFIX):
+            events.append(word.removeprefix(TRACE_PREFIX))
+            continue
         category = LogCategory.__members__.get(word.upper()) if word.islower() else None
         if not category:
             raise ConfigError(f"-d {word}: unknown log item; '-d help' lists them")
         chosen |= category
-    return chosen
+    return chosen, events
 
 
-def help_text() -> str:
-    """The answer to `-d help`."""
+def help_text(command: str = "-d") -> str:
+    """The answer to `-d help`, or to the monitor's `help log`."""
     lines = [f"{str(c.name).lower():<15} {text}" for c, text in DESCRIPTIONS.items()]
+    lines += ["trace:PATTERN   trace events", "", f'"{command} trace:help" lists the trace events.']
     return "\n".join(["Log items (comma separated):", *lines]) + "\n"
 
 
@@ -59,6 +69,7 @@ class Log:
     """Where one machine's log lines go. Any thread may write.
 
     A hot caller tests `log.mask & LogCategory.X` before it builds a text; `mask` is a plain int.
+    `trace` is what is told of trace events, and None while none is on.
     """
 
     def __init__(
@@ -67,6 +78,11 @@ class Log:
         self.mask = int(categories)
         self.code_ranges: tuple[tuple[int, int], ...] = ()
         self.perf_map = False  # name generated code for Linux perf
+        self.timestamps = False  # before each trace event: thread and time
+        self.trace: Tracer | None = None
+        self.watchers: list[Callable[[], None]] = []
+        """Called after `switch_events`."""
+        self._tracer = Tracer(self._write_event)
         self._stream = stream
         self._lock = threading.Lock()
         self._window: dict[str, tuple[float, int]] = {}
@@ -115,12 +131,40 @@ class Log:
         if self.mask & LogCategory.UNIMP and self._admit(source):
             self._emit(f"{source}: {text}")
 
+    def switch_events(self, pattern: str, enabled: bool) -> bool:
+        """Switch trace events on or off. False if that means one event that does not exist. No vCPU
+        executes.
+        """
+        found = frozenset(matching(pattern))
+        tracer = self._tracer
+        tracer.on = tracer.on | found if enabled else tracer.on - found
+        self.trace = tracer if tracer.on else None
+        for watcher in self.watchers:
+            watcher()
+        return bool(found) or is_pattern(pattern)
+
+    def traces(self, event: str) -> bool:
+        """Whether the trace event of this name is on."""
+        return event in self._tracer.on
+
+    def trace_events(self, pattern: str) -> str:
+        """Switch trace events on, or off with a `-` in front. The answer is a warning, or empty."""
+        name = pattern.removeprefix("-")
+        known = self.switch_events(name, enabled=name == pattern)
+        return "" if known else f"trace event '{name}' does not exist"
+
     def close(self) -> None:
         """Close the stream, unless it is standard error. Later lines go to standard error."""
         with self._lock:
             stream, self._stream = self._stream, None
         if stream is not None and stream is not sys.stderr:
             stream.close()
+
+    def _write_event(self, text: str) -> None:
+        if self.timestamps:
+            seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+            text = f"{threading.get_native_id()}@{seconds}.{ns // 1000:06d}:{text}"
+        self._emit(text)
 
     def _emit(self, text: str) -> None:
         with self._lock:

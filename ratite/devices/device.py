@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from ratite.core.errors import ConfigError
 from ratite.core.log import QUIET, Log
+from ratite.core.trace import TraceEvent
+from ratite.devices.access_trace import trace_accesses
 from ratite.devices.bus import Bus
 from ratite.devices.fdt import FdtNode
 from ratite.devices.notice import Notify, ignore
@@ -40,6 +42,12 @@ class Device(Object):
     """Accesses that `read` and `write` take; the memory core splits and widens the others."""
 
     mmio_endianness: Endianness = "little"
+
+    read_event: ClassVar[TraceEvent[...] | None] = None
+    """Traces the guest's reads: offset and value."""
+
+    write_event: ClassVar[TraceEvent[...] | None] = None
+    """Traces the guest's writes: offset and value."""
 
     bus_type: ClassVar[str | None] = "System"
     """The type of bus it plugs into; None if into none."""
@@ -140,6 +148,13 @@ class Device(Object):
     def unimplemented(self, text: str) -> None:
         """Log that the guest uses what is not modelled."""
         self.log.unimplemented(self.name or self.type_name, text)
+
+    def follow_trace(self) -> None:
+        """Trace the guest's accesses, or no longer, as the log's events are. Called when the device
+        is in its place, and when events were switched on or off.
+        """
+        for region in self.regions:
+            trace_accesses(region, self.log.trace, self.read_event, self.write_event)
 
     # -- guest access
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ratite.core.char import CharEvent
+from ratite.core.log import Log
+from ratite.core.trace import TraceEvent
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.cpu.vcpu import Runner, Vcpu
 from ratite.gdb.control import Host, Loop, RunControl, Stop
@@ -37,12 +39,28 @@ class Stream(Protocol):
         """Deliver what was held back."""
 
 
+@TraceEvent
+def gdbstub_io_command(command: bytes) -> str:
+    """gdb has sent a packet."""
+    return f"Received: {repr(command)[2:-1]}"
+
+
+@TraceEvent
+def gdbstub_io_reply(message: bytes) -> str:
+    """gdb is answered, or told that the guest has stopped."""
+    return f"Sent: {repr(message)[2:-1]}"
+
+
 class Machine(Protocol):
     """The board."""
 
     @property
     def vcpus(self) -> Sequence[Vcpu]:
         """Its vCPUs."""
+
+    @property
+    def log(self) -> Log:
+        """Where it is traced."""
 
     @property
     def memory(self) -> AddressSpace:
@@ -71,6 +89,7 @@ class GdbServer:
         self._control = RunControl(machine.vcpus, runner, machine.engine, loop, host)
         self._control.on_stop = self._stopped
         self._memory = DebugMemory(machine.memory)
+        self._log = machine.log
         self._stream: Stream | None = stream
         self._session: Session | None = None
         self._reader = PacketReader()
@@ -162,6 +181,8 @@ class GdbServer:
 
     def _packet(self, payload: bytes) -> None:
         assert self._session is not None
+        if trace := self._log.trace:
+            trace(gdbstub_io_command, payload)
         if not self._session.no_ack:
             self._write(b"+")
         session = self._join() if self._session.closing else self._session
@@ -185,6 +206,8 @@ class GdbServer:
 
     def _send(self, payload: bytes) -> None:
         packet = frame(payload)
+        if trace := self._log.trace:
+            trace(gdbstub_io_reply, payload)
         assert self._session is not None
         self._unacknowledged = b"" if self._session.no_ack else packet
         self._write(packet)

@@ -214,11 +214,21 @@ class AddressRange:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceConfig:
+    """`-trace`: which trace events are on."""
+
+    pattern: str = ""  # of events to switch on; with a `-` in front, off
+    file: Path | None = None  # more of them, one in each line
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
-    """`-d`, `-D`, `-dfilter`, `-perfmap`."""
+    """`-d`, `-D`, `-dfilter`, `-perfmap`, `-trace`."""
 
     items: str = ""  # comma-separated, as `-d` takes them
     file: Path | None = None  # None: standard error
+    traces: tuple[TraceConfig, ...] = ()
+    trace_file: Path | None = None  # `-trace file=`: in place of `file`
     ranges: tuple[AddressRange, ...] = ()  # empty: everywhere
     perf_map: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from ratite.core.trace import TraceEvent
 from ratite.machines.config import PanicAction, RebootAction, ShutdownAction, WatchdogAction
 
 
@@ -37,6 +38,24 @@ class Change(Enum):
     RESET = "RESET"
     SHUTDOWN = "SHUTDOWN"
     POWERDOWN = "POWERDOWN"
+
+
+@TraceEvent
+def vm_state_notify(running: bool, reason: str) -> str:
+    """The guest runs from now on, or no longer."""
+    return f"running {running:d} reason {reason}"
+
+
+@TraceEvent
+def qemu_system_powerdown_request() -> str:
+    """The power button is pressed."""
+    return ""
+
+
+@TraceEvent
+def qemu_system_shutdown_request(reason: Cause) -> str:
+    """Somebody wants the machine to end."""
+    return f"reason={reason.value}"
 
 
 @dataclass

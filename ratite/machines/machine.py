@@ -24,6 +24,7 @@ from ratite.core.errors import ConfigError, blaming
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log
 from ratite.core.size import KiB, MiB
+from ratite.core.trace import TraceEvent
 from ratite.cpu.debug import Watchpoint
 from ratite.cpu.vcpu import Executor, Vcpu
 from ratite.devices import Bus, Device, SystemBus
@@ -82,6 +83,18 @@ class RunState(Enum):
     DEBUG = "debug"
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal-error"
+
+
+@TraceEvent
+def runstate_set(old: RunState, new: RunState) -> str:
+    """The machine starts, stops or ends."""
+    return f"current_run_state {old.value} new_state {new.value}"
+
+
+@TraceEvent
+def loader_write_rom(name: str, gpa: int, size: int, is_rom: bool) -> str:
+    """At a reset, something that was loaded is put into the guest's memory."""
+    return f"{name}: @0x{gpa:x} size=0x{size:x} ROM={is_rom:d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +158,8 @@ class Machine(Object):
         self.clock: VirtualClock
         self.wall_clock: HostClock
         self.engine: Engine
-        self.run_state = RunState.PRELAUNCH
+        self.log: Log = QUIET
+        self._run_state = RunState.PRELAUNCH
         self._serials: dict[int, Any] = {}
         self._io = AddressSpace(MemoryRegion.io("io", 1 << 16, NoPorts()), "I/O")
         self._unattached = Container()
@@ -158,6 +172,8 @@ class Machine(Object):
         """Build the board. Raises `ConfigError` or `HostError`."""
         self.config = config
         self.environment = environment
+        self.log = environment.log
+        self.log.watchers.append(self._follow_trace)
         self._check_limits(config)
         self.clock = VirtualClock(
             self.lock, read_ns=environment.clock_source, on_sooner=environment.on_sooner
@@ -204,6 +220,22 @@ class Machine(Object):
                 f"-m: {self.memory_size // MiB} MiB of guest memory; {whose} has {limit // MiB} MiB"
             )
 
+    def _follow_trace(self) -> None:
+        for node in self.walk():
+            if isinstance(node, Device):
+                node.follow_trace()
+
+    @property
+    def run_state(self) -> RunState:
+        """What the machine is doing."""
+        return self._run_state
+
+    @run_state.setter
+    def run_state(self, state: RunState) -> None:
+        if trace := self.log.trace:
+            trace(runstate_set, self._run_state, state)
+        self._run_state = state
+
     @property
     def memory_size(self) -> int:
         """Bytes of guest RAM."""
@@ -226,13 +258,14 @@ class Machine(Object):
         """Place a device: map its first region at `at`, connect its wires to the pins `wires`, and
         enrol it for reset, state and the tree: as `name` if it is `named` there, else by a number.
         """
-        device.log = self.environment.log
+        device.log = self.log
         device.notify = self.environment.on_notice
         if named:
             self.add_child(name, device)
         else:
             self._unattached.add_child("device[*]", device)
         self.system_bus.plug(device)
+        device.follow_trace()
         if at is not None:
             self.memory_root.add_subregion(at, device.mmio)
         for wire, pin in wires.items():
@@ -326,7 +359,7 @@ class Machine(Object):
             if default.driver == wanted.driver:
                 properties.setdefault(default.property, default.value)
         device = cls(**keyword_arguments(cls, properties, self.resolve_backend))
-        device.log = self.environment.log
+        device.log = self.log
         device.notify = self.environment.on_notice
         if wanted.id:
             device.id = wanted.id
@@ -339,6 +372,7 @@ class Machine(Object):
             device.unparent()
             release_backends(device)
             raise
+        device.follow_trace()
         return device
 
     def unplug_device(self, device: Device) -> None:
@@ -354,6 +388,15 @@ class Machine(Object):
         """Back to power-on. No vCPU executes, the lock is held."""
         reset_tree(self)
         for blob in self.blobs:
+            if trace := self.log.trace:
+                found = self.memory.lookup(Gpa(blob.address))
+                trace(
+                    loader_write_rom,
+                    blob.name,
+                    blob.address,
+                    blob.size,
+                    bool(found and found.readonly),
+                )
             self.memory.write_rom(Gpa(blob.address), blob.data)
             for start in range(blob.address + len(blob.data), blob.end, len(ZEROS)):
                 self.memory.write_rom(Gpa(start), ZEROS[: blob.end - start])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -27,6 +27,9 @@ Endianness = Literal["little", "big", "native"]
 OK = MemTxResult.OK
 ERROR = MemTxResult.ERROR
 DECODE_ERROR = MemTxResult.DECODE_ERROR
+
+Observer = Callable[[int, int, int], None]
+"""Called with offset, value and size of an access, with the machine lock held."""
 
 _MASK = tuple((1 << 8 * size) - 1 for size in range(9))
 
@@ -99,6 +102,7 @@ class MemoryRegion(Object):
         self.impl = AccessSizes(1, 4)
         self.terminates = kind not in (RegionKind.CONTAINER, RegionKind.ALIAS)
         self._ops = ops
+        self._observers: tuple[Observer | None, Observer | None] = (None, None)
         self._subregions: dict[MemoryRegion, None] = {}
         self._ordered: list[MemoryRegion] | None = []
         self._aliases: weakref.WeakSet[MemoryRegion] | None = None
@@ -281,6 +285,14 @@ class MemoryRegion(Object):
         for space in self._showing():
             space.refresh()
 
+    @property
+    def absolute_address(self) -> int:
+        """Where it is in the outermost region that holds it, other than through an alias."""
+        address, region = 0, self
+        while region.container_region is not None:
+            address, region = address + region.addr, region.container_region
+        return address
+
     # -- QOM
 
     @classmethod
@@ -336,6 +348,13 @@ class MemoryRegion(Object):
             return OK
         return self._write_adjusted(offset, value, size)
 
+    def observe(self, read: Observer | None, write: Observer | None) -> None:
+        """From now on call these, and no others, after each read from the device behind the region
+        and before each write to it. An unobserved region does not pay for this.
+        """
+        self._observers = (read, write)
+        self._plan()
+
     def largest_access(self, offset: int, limit: int) -> int:
         """The size of the largest single access that is valid at `offset` and no longer than
         `limit` bytes.
@@ -358,8 +377,9 @@ class MemoryRegion(Object):
     def _plan(self) -> None:
         """Precompute which accesses go straight to `ops`."""
         assert self._ops is not None
-        self._read = self._ops.read
-        self._write = self._ops.write
+        read, write = self._observers
+        self._read = self._ops.read if read is None else self._observed_read
+        self._write = self._ops.write if write is None else self._observed_write
         low = max(self.valid.minimum, self.impl.minimum)
         high = min(self.valid.maximum, self.impl.maximum)
         self._direct = [
@@ -368,6 +388,19 @@ class MemoryRegion(Object):
         ]
         unaligned = self.valid.unaligned and self.impl.unaligned
         self._misaligned = [0 if unaligned or not size else size - 1 for size in range(9)]
+
+    def _observed_read(self, offset: int, size: int) -> int:
+        observer = self._observers[0]
+        assert self._ops is not None and observer is not None
+        value = self._ops.read(offset, size)
+        observer(offset, value, size)
+        return value
+
+    def _observed_write(self, offset: int, value: int, size: int) -> None:
+        observer = self._observers[1]
+        assert self._ops is not None and observer is not None
+        observer(offset, value, size)
+        self._ops.write(offset, value, size)
 
     def _valid(self, offset: int, size: int) -> bool:
         rules = self.valid

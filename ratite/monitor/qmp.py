@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ratite.chardev import Chardev
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.trace import TraceEvent
 from ratite.monitor.command import Command, load
 from ratite.monitor.errors import CommandNotFound, QmpError
 from ratite.monitor.event import Message
@@ -32,6 +33,18 @@ if TYPE_CHECKING:
 READ_SIZE = 4096
 NEGOTIATE = "qmp_capabilities"
 _MEMBERS = ("execute", "exec-oob", "arguments", "id")
+
+
+@TraceEvent
+def handle_qmp_command(mon: str, req: str) -> str:
+    """A client has sent a request."""
+    return f"mon {mon} req: {req}"
+
+
+@TraceEvent
+def monitor_qmp_respond(mon: str, json: str) -> str:
+    """A client is answered, or told of an event."""
+    return f"mon {mon} resp: {json}"
 
 
 class QmpMonitor:
@@ -106,6 +119,9 @@ class QmpMonitor:
         return self._input.pending > 0
 
     def _answer(self, request: object) -> None:
+        if trace := self._vm.log.trace:
+            shown = request.text if isinstance(request, Fault) else json.dumps(request)
+            trace(handle_qmp_command, self._chardev.id, shown)
         reply: dict[str, object] = {}
         if isinstance(request, dict) and "id" in request:
             reply["id"] = request["id"]
@@ -177,4 +193,6 @@ class QmpMonitor:
 
     def _encode(self, message: Message) -> bytes:
         text = json.dumps(message, indent=self._indent)
+        if trace := self._vm.log.trace:
+            trace(monitor_qmp_respond, self._chardev.id, text)
         return text.replace("\n", "\r\n").encode() + b"\r\n"

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import ratite.monitor.events  # noqa: F401 - enters the events
+from ratite.core.trace import all_events
 from ratite.monitor.command import Command, load
 from ratite.monitor.event import EVENTS, EventType
 from ratite.monitor.hmp import command as hmp
@@ -47,6 +48,7 @@ def reference() -> str:
     for type_ in _named_types(commands):
         lines += _type(type_)
     lines += _hmp()
+    lines += _trace_events()
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -135,7 +137,16 @@ def _hmp() -> Iterator[str]:
     yield from ("", "```")
     for table in (hmp.COMMANDS, hmp.INFO):
         yield from sorted({command.usage for command in table.values()})
-    yield "```"
+    yield from ("```", "")
+
+
+def _trace_events() -> Iterator[str]:
+    yield from ("## Trace events", "")
+    yield "What `-trace`, `trace-event-set-state` and `trace-event` switch on. Names are QEMU's"
+    yield from ("where QEMU has the event.", "")
+    for event in all_events():
+        told = ", ".join(inspect.signature(event.describe).parameters)
+        yield f"- `{event.name}` ({told}): {event.summary}"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from ratite.core.sources import declarations
 
 if TYPE_CHECKING:
     from ratite.qom.object import Object
@@ -57,16 +58,8 @@ class Registry:
 
     def _declared(self) -> dict[str, str]:
         if self._modules is None:
-            self._modules = dict(self._scan(importlib.import_module(self._root).__path__))
+            self._modules = dict(declarations(self._root, _DECLARATION))
         return self._modules
-
-    def _scan(self, path: Iterable[str]) -> Iterator[tuple[str, str]]:
-        for folder in path:
-            for source in sorted(Path(folder).rglob("*.py")):
-                parts = source.relative_to(folder).with_suffix("").parts
-                module = ".".join((self._root, *parts))
-                for name in _DECLARATION.findall(source.read_text(encoding="utf-8")):
-                    yield name, module
 
 
 registry = Registry("ratite")

@@ -184,6 +184,9 @@ def test_a_blockdev_reads_the_same_in_both_forms(text: str) -> None:
         ("-chardev help", Topic.CHARDEVS, None),
         ("-display help", Topic.DISPLAYS, None),
         ("-d help", Topic.LOG, None),
+        ("-d int,trace:help", Topic.TRACE, None),
+        ("-trace help", Topic.TRACE, None),
+        ("-trace enable=?", Topic.TRACE, None),
     ],
 )
 def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> None:
@@ -228,6 +231,8 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
         ("-icount 11", "-icount: shift: 11 is out of range: 0 to 10"),
         ("-action reboot=no", "-action: reboot: 'no' is not known; known: reset, shutdown"),
         ("-d intt", "-d: 'intt' is no log item; did you mean 'int'?"),
+        ("-trace foo=x", "-trace: 'foo' is not known; known: enable, events, file"),
+        ("-trace events=", "-trace: events: an empty file name"),
         ("-display gtk", "-display: 'gtk' is not known; known: none"),
         ("-echr 256", "-echr: 256 is out of range: 0 to 255"),
         ("-fw_cfg opt/x", "-fw_cfg: one of file= and string= is needed"),

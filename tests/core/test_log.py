@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ratite.core import QUIET, ConfigError, HostError, Log, LogCategory
-from ratite.core.log import DESCRIPTIONS, help_text, parse_categories
+from ratite.core.log import DESCRIPTIONS, help_text, parse_items
 
 
 def test_only_wanted_categories_are_written() -> None:
@@ -40,14 +40,15 @@ def test_the_quiet_log_writes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_words_become_categories() -> None:
-    wanted = parse_categories("in_asm,guest_errors,int")
+    wanted, events = parse_items("in_asm,guest_errors,trace:serial_*,int,trace:-serial_read")
     assert wanted == LogCategory.IN_ASM | LogCategory.GUEST_ERRORS | LogCategory.INT
+    assert events == ["serial_*", "-serial_read"]
 
 
 @pytest.mark.parametrize("word", ["nosuch", "INT", "none"])
 def test_an_unknown_word_is_refused(word: str) -> None:
     with pytest.raises(ConfigError, match=word):
-        parse_categories(f"int,{word}")
+        parse_items(f"int,{word}")
 
 
 def test_help_has_a_line_for_each_category() -> None:

@@ -13,12 +13,49 @@ from typing import Annotated, Literal
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.size import KiB
+from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import State
 from ratite.memory import AccessSizes, MemoryRegion, RamList
 from ratite.qom import Backend, Named, UInt8, UInt16, UInt32, UInt64
+
+
+@TraceEvent
+def pflash_io_read(name: str, offset: int, size: int, value: int, mode: str, step: str) -> str:
+    """The guest has read from a flash that does not show its array."""
+    return f"{name}: offset:0x{offset:04x} size:{size} value:0x{value:04x} mode:{mode} step:{step}"
+
+
+@TraceEvent
+def pflash_io_write(name: str, offset: int, size: int, value: int, step: str) -> str:
+    """The guest writes to a flash."""
+    return f"{name}: offset:0x{offset:04x} size:{size} value:0x{value:04x} step:{step}"
+
+
+@TraceEvent
+def pflash_mode_read_array(name: str) -> str:
+    """A flash shows its array again."""
+    return f"{name}: read array mode"
+
+
+@TraceEvent
+def pflash_reset(name: str) -> str:
+    """A flash is reset."""
+    return f"{name}: reset"
+
+
+@TraceEvent
+def pflash_write(name: str, command: str) -> str:
+    """The guest begins a command."""
+    return f"{name}: {command}"
+
+
+@TraceEvent
+def pflash_write_invalid_command(name: str, command: int) -> str:
+    """The guest writes what is no command."""
+    return f"{name}: invalid command 0x{command:02x}"
 
 
 class Command(IntEnum):
@@ -70,6 +107,7 @@ class Step(IntEnum):
     CONFIRM = 6
 
 
+_COMMANDS = {int(command): command.name.lower().replace("_", " ") for command in Command}
 _BUFFER_BITS = 11  # each chip buffers 2 KiB
 _SECTOR = 512
 _EXTENDED_QUERY = 0x31
@@ -206,6 +244,8 @@ class PflashCfi01(Device):
 
     def reset_enter(self) -> None:
         """Show the array; content and locks stay."""
+        if trace := self.log.trace:
+            trace(pflash_reset, self.flash_name)
         locks = self.locks
         super().reset_enter()
         self.locks = locks
@@ -226,7 +266,11 @@ class PflashCfi01(Device):
         if self.mode == Mode.ARRAY and self.step == Step.COMMAND:
             return int.from_bytes(self._block.read(offset, size), self._order)
         data = bytes(self._shown(offset + index) for index in range(size))
-        return int.from_bytes(data, self._order)
+        value = int.from_bytes(data, self._order)
+        if trace := self.log.trace:
+            mode, step = Mode(self.mode).name.lower(), Step(self.step).name.lower()
+            trace(pflash_io_read, self.flash_name, offset, size, value, mode, step)
+        return value
 
     def write(self, offset: int, value: int, size: int = 4) -> None:
         """Take one write of a command sequence."""
@@ -234,6 +278,9 @@ class PflashCfi01(Device):
             self.guest_error(f"write at {offset:#x}, behind the end")
             return
         value &= (1 << 8 * size) - 1
+        if trace := self.log.trace:
+            step = Step(self.step).name.lower()
+            trace(pflash_io_write, self.flash_name, offset, size, value, step)
         match self.step:
             case Step.COMMAND:
                 self._command(value & 0xFF)
@@ -253,6 +300,9 @@ class PflashCfi01(Device):
         self._follow_mode()
 
     def _command(self, command: int) -> None:
+        trace = self.log.trace
+        if trace and command in _COMMANDS:
+            trace(pflash_write, self.flash_name, _COMMANDS[command])
         match command:
             case (
                 Command.READ_ARRAY | 0x00 | 0xF0
@@ -276,7 +326,11 @@ class PflashCfi01(Device):
                 self.step = Step.COUNT
             case _:
                 self.guest_error(f"no command {command:#x}")
+                if trace:
+                    trace(pflash_write_invalid_command, self.flash_name, command)
                 self.mode = Mode.ARRAY
+        if trace and self.mode == Mode.ARRAY and self.step == Step.COMMAND:
+            trace(pflash_mode_read_array, self.flash_name)
 
     def _end(self, outcome: Status | None) -> None:
         """Finish a sequence: with these error bits, or (None) as a wrong sequence. Reads show the

@@ -12,6 +12,7 @@ from typing import Annotated
 from ratite.core.char import CharEvent
 from ratite.core.clock import Clock
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.char.backend import CharBackend
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
@@ -24,6 +25,7 @@ IER_RDA, IER_THRE, IER_LINE, IER_MODEM = 0x01, 0x02, 0x04, 0x08
 IIR_NONE, IIR_MODEM, IIR_THRE, IIR_RDA, IIR_LINE, IIR_TIMEOUT = 0x01, 0x00, 0x02, 0x04, 0x06, 0x0C
 IIR_FIFO = 0xC0
 FCR_ENABLE, FCR_CLEAR_RX, FCR_CLEAR_TX = 0x01, 0x02, 0x04
+LCR_WORD, LCR_STOP, LCR_PARITY, LCR_EVEN = 0x03, 0x04, 0x08, 0x10
 LCR_BREAK, LCR_DLAB = 0x40, 0x80
 MCR_DTR, MCR_RTS, MCR_OUT1, MCR_OUT2, MCR_LOOP = 0x01, 0x02, 0x04, 0x08, 0x10
 LSR_DR, LSR_OE, LSR_BI, LSR_THRE, LSR_TEMT, LSR_FIFO_ERROR = 0x01, 0x02, 0x10, 0x20, 0x40, 0x80
@@ -38,6 +40,24 @@ _LINES_CONNECTED = MSR_CTS | MSR_DSR | MSR_DCD
 _ENDIANNESS: tuple[Endianness, ...] = ("native", "big", "little")
 
 
+@TraceEvent
+def serial_read(addr: int, value: int) -> str:
+    """The guest has read a register of a 16550A."""
+    return f"addr 0x{addr:02x} val 0x{value:02x}"
+
+
+@TraceEvent
+def serial_write(addr: int, value: int) -> str:
+    """The guest writes a register of a 16550A."""
+    return f"addr 0x{addr:02x} val 0x{value:02x}"
+
+
+@TraceEvent
+def serial_update_parameters(baudrate: int, parity: str, data: int, stop: int) -> str:
+    """The guest has set speed and format of a 16550A's line."""
+    return f"baudrate={baudrate} parity='{parity}' data={data} stop={stop}"
+
+
 class Ns16550a(Device):
     """A serial port on a character backend; `baudbase` is the input clock divided by 16."""
 
@@ -45,6 +65,7 @@ class Ns16550a(Device):
     mmio_name = "serial"
     mmio_valid = AccessSizes(1, 8)
     mmio_impl = AccessSizes(1, 8)
+    read_event, write_event = serial_read, serial_write
 
     RBR = Register(0, "ro", size=1)
     THR = Register(0, "wo", size=1)
@@ -131,6 +152,7 @@ class Ns16550a(Device):
         if number < 2 and self.LCR & LCR_DLAB:
             keep = 0xFF00 >> 8 * number
             self.divisor = self.divisor & keep | value << 8 * number
+            self._trace_line()
             return
         writer = self._writers.get(number << 4 | 1)
         if writer is None:
@@ -200,6 +222,10 @@ class Ns16550a(Device):
         if (switched or value & FCR_CLEAR_TX) and self.sending:
             self.sending.clear()
             self.sent = True
+
+    @LCR.on_write
+    def _set_line_format(self, value: int) -> None:
+        self._trace_line()
 
     @MCR.on_write
     def _set_modem_control(self, value: int) -> None:
@@ -295,6 +321,14 @@ class Ns16550a(Device):
         self.timed_out = False
         self._restart_timeout()
 
+    def _trace_line(self) -> None:
+        trace = self.log.trace
+        if trace and self.divisor:
+            parity = ("E" if self.LCR & LCR_EVEN else "O") if self.LCR & LCR_PARITY else "N"
+            stop = 2 if self.LCR & LCR_STOP else 1
+            data = 5 + (self.LCR & LCR_WORD)
+            trace(serial_update_parameters, self.baudbase // self.divisor, parity, data, stop)
+
     def _head_changed(self) -> None:
         """A break is reported when its character is the next to be read."""
         if self.received and self.received[0] & _BREAK:
@@ -305,7 +339,8 @@ class Ns16550a(Device):
         if not self.fifo or not self.received:
             self._timeout.delete()
             return
-        word = 1 + 5 + (self.LCR & 3) + bool(self.LCR & 8) + 1 + bool(self.LCR & 4)
+        word = 1 + 5 + (self.LCR & LCR_WORD) + bool(self.LCR & LCR_PARITY)
+        word += 1 + bool(self.LCR & LCR_STOP)
         bits_ns = 4 * word * (self.divisor or 1) * 1_000_000_000
         self._timeout.mod(self._clock.now_ns() + bits_ns // (self.baudbase or 1))
 

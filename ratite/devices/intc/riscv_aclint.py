@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ratite.core.clock import Clock
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.intc.hart import HartIrq, HartPins
@@ -22,6 +23,30 @@ _MASK64 = 0xFFFF_FFFF_FFFF_FFFF
 _SECOND_NS = 1_000_000_000
 _FOREVER_NS = 1 << 63
 _MAX_HARTS = 4095
+
+
+@TraceEvent
+def riscv_aclint_mtimer_read(addr: int, value: int) -> str:
+    """The guest has read mtime or a mtimecmp."""
+    return f"addr 0x{addr:04x} value 0x{value:x}"
+
+
+@TraceEvent
+def riscv_aclint_mtimer_write(addr: int, value: int) -> str:
+    """The guest writes mtime or a mtimecmp."""
+    return f"addr 0x{addr:04x} value 0x{value:x}"
+
+
+@TraceEvent
+def riscv_aclint_swi_read(addr: int, value: int) -> str:
+    """The guest has read a software interrupt's register."""
+    return f"addr 0x{addr:04x} value 0x{value:08x}"
+
+
+@TraceEvent
+def riscv_aclint_swi_write(addr: int, value: int) -> str:
+    """The guest writes a software interrupt's register."""
+    return f"addr 0x{addr:04x} value 0x{value:08x}"
 
 
 def _nobody(offset: int) -> None:
@@ -41,6 +66,7 @@ class AclintMtimer(Device):
     type_name = "riscv.aclint.mtimer"
     mmio_valid = AccessSizes(4, 8)
     mmio_impl = AccessSizes(4, 8)
+    read_event, write_event = riscv_aclint_mtimer_read, riscv_aclint_mtimer_write
 
     mtimecmp = State[list[int]](factory=lambda device: [0] * device.num_harts)
     offset = State(0)  # ticks from the clock's count to mtime, modulo 2**64
@@ -190,6 +216,7 @@ class AclintSwi(Device):
     mmio_size = 0x4000
     mmio_valid = AccessSizes(4, 4)
     mmio_impl = AccessSizes(4, 4)
+    read_event, write_event = riscv_aclint_swi_read, riscv_aclint_swi_write
 
     msip = State[list[bool]](factory=lambda device: [False] * device.num_harts)
 

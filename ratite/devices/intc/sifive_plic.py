@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.intc.hart import HartIrq, HartPins
@@ -22,6 +23,36 @@ _MASK32 = 0xFFFF_FFFF
 _MAX_SOURCES = 1023
 
 
+@TraceEvent
+def sifive_plic_read(addr: int, value: int) -> str:
+    """The guest has read a register of the PLIC."""
+    return f"addr 0x{addr:06x} value 0x{value:08x}"
+
+
+@TraceEvent
+def sifive_plic_write(addr: int, value: int) -> str:
+    """The guest writes a register of the PLIC."""
+    return f"addr 0x{addr:06x} value 0x{value:08x}"
+
+
+@TraceEvent
+def sifive_plic_set_irq(source: int, level: bool) -> str:
+    """The input of a source has changed."""
+    return f"source {source} level {level:d}"
+
+
+@TraceEvent
+def sifive_plic_claim(context: int, source: int) -> str:
+    """The guest has claimed a source; 0 if none was pending."""
+    return f"context {context} source {source}"
+
+
+@TraceEvent
+def sifive_plic_complete(context: int, source: int) -> str:
+    """The guest says that it has served a source."""
+    return f"context {context} source {source}"
+
+
 class SifivePlic(Device):
     """Takes level-sensitive sources, by priority, to contexts: one for each hart and mode of
     `hart-config`.
@@ -33,6 +64,7 @@ class SifivePlic(Device):
     type_name = "riscv.sifive.plic"
     mmio_valid = AccessSizes(4, 4)
     mmio_impl = AccessSizes(4, 4)
+    read_event, write_event = sifive_plic_read, sifive_plic_write
 
     priority = State[list[int]](factory=lambda plic: [0] * (plic.num_sources + 1))
     enabled = State[list[int]](factory=lambda plic: [0] * len(plic.contexts))  # bit n: source n
@@ -147,6 +179,8 @@ class SifivePlic(Device):
     # -- what the sources do
 
     def _set_level(self, source: int, level: bool) -> None:
+        if trace := self.log.trace:
+            trace(sifive_plic_set_irq, source, level)
         bit = 1 << source
         if level:
             self.levels |= bit
@@ -257,6 +291,8 @@ class SifivePlic(Device):
 
     def _claim(self, context: int) -> int:
         source = self._best(context)
+        if trace := self.log.trace:
+            trace(sifive_plic_claim, context, source)
         if source:
             self.pending &= ~(1 << source)
             self.claimed |= 1 << source
@@ -264,6 +300,8 @@ class SifivePlic(Device):
         return source
 
     def _complete(self, context: int, source: int) -> None:
+        if trace := self.log.trace:
+            trace(sifive_plic_complete, context, source)
         bit = 1 << source if source <= self.num_sources else 0
         if not bit & self.enabled[context]:
             self.guest_error(f"completion of {source}, which is not enabled in context {context}")

@@ -13,11 +13,36 @@ from typing import Annotated
 
 from ratite.core.errors import ConfigError
 from ratite.core.size import MiB
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import State
 from ratite.memory import AccessSizes, AddressSpace, Gpa, MemoryRegion, MemTxResult
 from ratite.qom import Named, UInt16, UInt32
+
+
+@TraceEvent
+def fw_cfg_add_bytes(key: int, name: str, size: int) -> str:
+    """The machine sets an item with a fixed selector."""
+    return f"key 0x{key:04x} '{name}', {size} bytes"
+
+
+@TraceEvent
+def fw_cfg_add_file(index: int, name: str, size: int) -> str:
+    """The machine adds a file; `index` counts the files in order of their names."""
+    return f"#{index}: {name} ({size} bytes)"
+
+
+@TraceEvent
+def fw_cfg_select(key: int, name: str, found: bool) -> str:
+    """The guest selects an item."""
+    return f"key 0x{key:04x} '{name}', ret: {found:d}"
+
+
+@TraceEvent
+def fw_cfg_read(data: bytes) -> str:
+    """The guest has read from the selected item."""
+    return f"= 0x{data.hex()}"
 
 
 class Key(IntEnum):
@@ -102,7 +127,7 @@ class _Data:
         self.device = device
 
     def read(self, offset: int, size: int) -> int:
-        return int.from_bytes(self.device.take(size), "big")
+        return self.device.read(offset, size)
 
     def write(self, offset: int, value: int, size: int) -> None:
         self.device.guest_error("write to the data register")
@@ -181,6 +206,8 @@ class FwCfgMem(Device):
         """Set the item of a fixed selector."""
         assert 0 <= key < FIRST_FILE or key & 0x8000
         self._items[key] = _Item(data)
+        if trace := self.log.trace:
+            trace(fw_cfg_add_bytes, key, self._item_name(key), len(data))
 
     def add_int(self, key: int, value: int, size: int) -> None:
         """Set the item of a fixed selector to a little-endian number of `size` bytes."""
@@ -211,6 +238,8 @@ class FwCfgMem(Device):
             )
         content = bytearray(data) if writable else data
         self._files[name] = _Item(content, writable, on_write)
+        if trace := self.log.trace:
+            trace(fw_cfg_add_file, sorted(self._files).index(name), name, len(data))
 
     @property
     def files(self) -> dict[str, int]:
@@ -223,8 +252,11 @@ class FwCfgMem(Device):
         """Start at the beginning of an item."""
         self.selected = key & _SELECTOR_MASK
         self.position = 0
-        if self._selected() is None:
+        found = self._selected() is not None
+        if not found:
             self.guest_error(f"no item {key:#x}")
+        if trace := self.log.trace:
+            trace(fw_cfg_select, self.selected, self._item_name(self.selected), found)
 
     def take(self, size: int) -> bytes:
         """The next bytes of the selected item; zeros behind its end."""
@@ -258,7 +290,10 @@ class FwCfgMem(Device):
 
     def read(self, offset: int, size: int = 1) -> int:
         """Read the data register."""
-        return int.from_bytes(self.take(size), "big")
+        data = self.take(size)
+        if trace := self.log.trace:
+            trace(fw_cfg_read, data)
+        return int.from_bytes(data, "big")
 
     def write(self, offset: int, value: int, size: int = 2) -> None:
         """Write the selector."""
@@ -276,6 +311,12 @@ class FwCfgMem(Device):
         if FIRST_FILE <= key < FIRST_FILE + len(self._files):
             return self._files[sorted(self._files)[key - FIRST_FILE]]
         return self._items.get(key)
+
+    def _item_name(self, key: int) -> str:
+        """What an item is called in traces: its file's name, or that of its selector."""
+        if 0 <= key - FIRST_FILE < len(self._files):
+            return sorted(self._files)[key - FIRST_FILE]
+        return next((item.name.lower() for item in Key if item == key), "unknown")
 
     def _directory(self) -> bytes:
         entries = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.power import PowerAction, PowerRequest
@@ -22,6 +23,12 @@ class Command(IntEnum):
     RESET = 0x7777
 
 
+@TraceEvent
+def sifive_test_write(addr: int, value: int) -> str:
+    """The guest ends the run, or fails to."""
+    return f"addr 0x{addr:02x} value 0x{value:08x}"
+
+
 class SifiveTest(Device):
     """Ends the run when the guest writes a command to its only register."""
 
@@ -29,6 +36,7 @@ class SifiveTest(Device):
     mmio_size = 0x1000
     mmio_valid = AccessSizes(2, 4)
     mmio_impl = AccessSizes(4, 4)
+    write_event = sifive_test_write
 
     FINISHER = Register(0, "wo")  # command in the low half, exit code in the high half
 

@@ -6,6 +6,7 @@ Source: Android Emulator, GOLDFISH-VIRTUAL-HARDWARE.TXT, chapter IX.
 from __future__ import annotations
 
 from ratite.core.clock import Clock
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import Register, State
@@ -14,6 +15,18 @@ from ratite.memory import AccessSizes
 
 _MASK32 = 0xFFFF_FFFF
 _MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@TraceEvent
+def goldfish_rtc_read(addr: int, value: int) -> str:
+    """The guest has read a register of the clock."""
+    return f"addr 0x{addr:02x} value 0x{value:08x}"
+
+
+@TraceEvent
+def goldfish_rtc_write(addr: int, value: int) -> str:
+    """The guest writes a register of the clock."""
+    return f"addr 0x{addr:02x} value 0x{value:08x}"
 
 
 class GoldfishRtc(Device):
@@ -25,6 +38,7 @@ class GoldfishRtc(Device):
     mmio_size = 0x24
     mmio_valid = AccessSizes(4, 4)
     mmio_impl = AccessSizes(4, 4)
+    read_event, write_event = goldfish_rtc_read, goldfish_rtc_write
 
     TIME_LOW = Register(0x00)  # a read latches the high half
     TIME_HIGH = Register(0x04)  # a write takes effect with the next write of the low half

@@ -17,11 +17,12 @@ from functools import partial
 from typing import Annotated
 
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
 from ratite.devices.notice import IoFailed
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
-from ratite.qom import Backend, Doc, Named, PropertyGroup, Size, UInt16, UInt32
+from ratite.qom import Backend, Doc, Named, Object, PropertyGroup, Size, UInt16, UInt32
 
 F_SEG_MAX = 1 << 2
 F_GEOMETRY = 1 << 4
@@ -48,6 +49,30 @@ ID_SIZE = 20
 MAX_QUEUES = 1024
 AUTO_QUEUES = 0xFFFF
 AUTO_GRANULARITY = 0xFFFF_FFFF
+
+
+@TraceEvent
+def virtio_blk_handle_read(vdev: Object, head: int, sector: int, nsectors: int) -> str:
+    """The guest asks for sectors; `head` tells the request from others in flight."""
+    return f"vdev {vdev.path} req {head} sector {sector} nsectors {nsectors}"
+
+
+@TraceEvent
+def virtio_blk_handle_write(vdev: Object, head: int, sector: int, nsectors: int) -> str:
+    """The guest wants sectors written."""
+    return f"vdev {vdev.path} req {head} sector {sector} nsectors {nsectors}"
+
+
+@TraceEvent
+def virtio_blk_rw_complete(vdev: Object, head: int, ret: int) -> str:
+    """The drive has done a request, or failed to: minus the host's error number."""
+    return f"vdev {vdev.path} req {head} ret {ret}"
+
+
+@TraceEvent
+def virtio_blk_req_complete(vdev: Object, head: int, status: int) -> str:
+    """The guest is answered."""
+    return f"vdev {vdev.path} req {head} status {status}"
 
 
 class OnOffAuto(Enum):
@@ -295,6 +320,8 @@ class VirtioBlk(VirtioDevice):
 
     def _read(self, queue: VirtQueue, element: Element, sector: int) -> None:
         size = element.writable_size - 1
+        if trace := self.log.trace:
+            trace(virtio_blk_handle_read, self, element.head, sector, size // SECTOR)
         if not self._in_range(sector, size):
             self._answer(queue, element, S_IOERR)
             return
@@ -308,6 +335,8 @@ class VirtioBlk(VirtioDevice):
 
     def _write(self, queue: VirtQueue, element: Element, sector: int) -> None:
         size = element.readable_size - HEADER.size
+        if trace := self.log.trace:
+            trace(virtio_blk_handle_write, self, element.head, sector, size // SECTOR)
         if self._disk.read_only or not self._in_range(sector, size):
             self._answer(queue, element, S_IOERR)
             return
@@ -344,6 +373,8 @@ class VirtioBlk(VirtioDevice):
 
     def _finish(self, queue: VirtQueue, element: Element, is_write: bool, code: int) -> None:
         """Answer a request that the drive has done. Runs: per request."""
+        if trace := self.log.trace:
+            trace(virtio_blk_rw_complete, self, element.head, -code)
         failed = False
         if code:
             policy = self.block.werror if is_write else self.block.rerror
@@ -354,6 +385,8 @@ class VirtioBlk(VirtioDevice):
     def _answer(self, queue: VirtQueue, element: Element, status: int) -> None:
         if element.epoch != queue.epoch:
             return  # the memory is not ours any more
+        if trace := self.log.trace:
+            trace(virtio_blk_req_complete, self, element.head, status)
         element.writable[-1][-1] = status
         queue.push(element, element.writable_size)  # all of it: the status is the last byte
         queue.notify()

@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar
 
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.bus import Bus
 from ratite.devices.char.backend import CharBackend
 from ratite.devices.device import Device
@@ -39,6 +40,48 @@ DATA_QUEUE_SIZE = 128
 CONTROL_QUEUE_SIZE = 32
 MAX_MESSAGES = 8 * (MAX_PORTS + 1)  # to a driver that takes none
 AUTO_NUMBER = 0xFFFF_FFFF
+
+
+@TraceEvent
+def virtio_serial_send_control_event(port: int, event: int, value: int) -> str:
+    """The device tells the driver something about a port."""
+    return f"port {port}, event {event}, value {value}"
+
+
+@TraceEvent
+def virtio_serial_handle_control_message(event: int, value: int) -> str:
+    """The driver tells the device something."""
+    return f"event {event}, value {value}"
+
+
+@TraceEvent
+def virtio_serial_handle_control_message_port(port: int) -> str:
+    """The port that it is about."""
+    return f"port {port}"
+
+
+@TraceEvent
+def virtio_serial_throttle_port(port: int, throttle: bool) -> str:
+    """The backend of a port has no room, or has room again."""
+    return f"port {port}, throttle {throttle:d}"
+
+
+@TraceEvent
+def virtio_console_flush_buf(port: int, size: int, taken: int) -> str:
+    """What the guest wrote goes to the backend, as far as that takes it."""
+    return f"port {port}, in_len {size}, out_len {taken}"
+
+
+@TraceEvent
+def virtio_console_chr_read(port: int, size: int) -> str:
+    """Input for the guest."""
+    return f"port {port}, size {size}"
+
+
+@TraceEvent
+def virtio_console_chr_event(port: int, event: str) -> str:
+    """The backend of a port was opened or closed, or has room."""
+    return f"port {port}, event {event}"
 
 
 class VirtioSerialBus(Bus):
@@ -176,7 +219,11 @@ class VirtioSerialPort(Device):
                 continue
             taken = self.chardev.write(bytes(piece))
             self.output_done += taken
+            if trace := self.log.trace:
+                trace(virtio_console_flush_buf, self.nr, len(piece), taken)
             if taken < len(piece):
+                if trace:
+                    trace(virtio_serial_throttle_port, self.nr, True)
                 return False
         self._held_output = None
         self.output_done = 0
@@ -203,12 +250,18 @@ class VirtioSerialPort(Device):
         if element is None or queue is None:
             return
         self._held_input = None
+        if trace := self.log.trace:
+            trace(virtio_console_chr_read, self.nr, len(data))
         queue.push(element, element.fill(data))
         queue.notify()
 
     def event(self, event: CharEvent) -> None:
         """Tell the guest that the host's side was opened or closed."""
+        if trace := self.log.trace:
+            trace(virtio_console_chr_event, self.nr, event.name.lower())
         if event is CharEvent.WRITABLE:
+            if trace and self._held_output is not None:
+                trace(virtio_serial_throttle_port, self.nr, False)
             self.send()
         elif event in (CharEvent.OPENED, CharEvent.CLOSED):
             self.host_open = event is CharEvent.OPENED
@@ -369,6 +422,8 @@ class VirtioSerial(VirtioDevice):
     def tell(self, port: VirtioSerialPort, event: int, value: int, extra: bytes = b"") -> None:
         """Send the driver a message about a port, if it wants messages."""
         if self.realized and self.has(F_MULTIPORT) and not self.is_broken:
+            if trace := self.log.trace:
+                trace(virtio_serial_send_control_event, port.nr, event, value)
             self._messages.append(CONTROL.pack(port.nr, event, value) + extra)
             self._send_messages()
 
@@ -395,6 +450,10 @@ class VirtioSerial(VirtioDevice):
         return not self.is_broken
 
     def _react(self, number: int, event: int, value: int) -> None:
+        if trace := self.log.trace:
+            trace(virtio_serial_handle_control_message, event, value)
+            if event != DEVICE_READY:
+                trace(virtio_serial_handle_control_message_port, number)
         if event == DEVICE_READY:
             if value:
                 for port in tuple(self.ports.values()):

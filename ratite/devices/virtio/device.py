@@ -13,12 +13,13 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from ratite.core.clock import Clock
 from ratite.core.errors import ConfigError, InternalError
+from ratite.core.trace import TraceEvent
 from ratite.devices.bus import Bus
 from ratite.devices.device import Device
 from ratite.devices.register import State
 from ratite.devices.virtio.queue import QueueState, VirtQueue
 from ratite.memory import AddressSpace
-from ratite.qom import Doc, Named, PropertyGroup
+from ratite.qom import Doc, Named, Object, PropertyGroup
 
 F_NOTIFY_ON_EMPTY = 1 << 24  # legacy only
 F_ANY_LAYOUT = 1 << 27  # legacy only
@@ -30,6 +31,18 @@ LEGACY_ONLY = F_NOTIFY_ON_EMPTY | F_ANY_LAYOUT
 
 INTERRUPT_QUEUE = 1
 INTERRUPT_CONFIG = 2
+
+
+@TraceEvent
+def virtio_queue_notify(vdev: Object, n: int) -> str:
+    """The guest says that queue `n` has new chains."""
+    return f"vdev {vdev.path} n {n}"
+
+
+@TraceEvent
+def virtio_set_status(vdev: Object, val: int) -> str:
+    """The device's status is set, by the guest or a reset."""
+    return f"vdev {vdev.path} val {val}"
 
 
 class Status(IntEnum):
@@ -210,6 +223,8 @@ class VirtioDevice(Device):
 
     def set_status(self, status: int) -> None:
         """Take a status other than 0 from the driver."""
+        if trace := self.log.trace:
+            trace(virtio_set_status, self, status)
         before = self.status
         self.status = status & 0xFF | before & Status.NEEDS_RESET
         if self.status & Status.DRIVER_OK and not before & Status.DRIVER_OK:
@@ -225,6 +240,8 @@ class VirtioDevice(Device):
 
     def notified(self, index: int) -> None:
         """The driver says that queue `index` has new chains. Runs: per notification."""
+        if trace := self.log.trace:
+            trace(virtio_queue_notify, self, index)
         if index >= len(self.queues):
             self.guest_error(f"notification of queue {index}, which does not exist")
             return
@@ -239,6 +256,8 @@ class VirtioDevice(Device):
 
     def restart(self) -> None:
         """Return to the state after realize, as the driver asks for by status 0."""
+        if trace := self.log.trace:
+            trace(virtio_set_status, self, 0)
         self.stopped(self.queues)
         for queue in self.queues:
             queue.reset()

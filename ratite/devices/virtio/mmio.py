@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ratite.core.clock import Clock
+from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import Register, State
@@ -29,6 +30,36 @@ CONFIG = 0x100
 _MASK32 = 0xFFFF_FFFF
 
 
+@TraceEvent
+def virtio_mmio_read(offset: int, value: int) -> str:
+    """The guest has read a register or the configuration space."""
+    return f"offset 0x{offset:x} value 0x{value:x}"
+
+
+@TraceEvent
+def virtio_mmio_write_offset(offset: int, value: int) -> str:
+    """The guest writes a register or the configuration space."""
+    return f"offset 0x{offset:x} value 0x{value:x}"
+
+
+@TraceEvent
+def virtio_mmio_guest_page(size: int, shift: int) -> str:
+    """A legacy driver tells its page size."""
+    return f"size 0x{size:x} shift {shift}"
+
+
+@TraceEvent
+def virtio_mmio_queue_write(value: int, max_size: int) -> str:
+    """The driver chooses the size of the selected queue."""
+    return f"value 0x{value:x} max {max_size}"
+
+
+@TraceEvent
+def virtio_mmio_setting_irq(level: bool) -> str:
+    """The interrupt of a transport changes."""
+    return f"level {level:d}"
+
+
 class VirtioMmioBus(VirtioBus):
     """The bus of one virtio-mmio transport."""
 
@@ -45,6 +76,7 @@ class VirtioMmio(Device):
     mmio_size = 0x200
     mmio_valid = AccessSizes(1, 8)
     mmio_impl = AccessSizes(1, 4)
+    read_event, write_event = virtio_mmio_read, virtio_mmio_write_offset
 
     MagicValue = Register(0x000, "ro", reset=0x7472_6976)
     Version = Register(0x004, "ro")
@@ -128,6 +160,8 @@ class VirtioMmio(Device):
     def interrupt(self, reason: int, /) -> None:
         """Raise the interrupt for this reason."""
         self.InterruptStatus |= reason
+        if trace := self.log.trace:
+            trace(virtio_mmio_setting_irq, self.InterruptStatus != 0)
         self.update_wires()
 
     @Wire
@@ -263,6 +297,8 @@ class VirtioMmio(Device):
     @InterruptACK.on_write
     def _acknowledge(self, value: int) -> None:
         self.InterruptStatus &= ~value
+        if trace := self.log.trace:
+            trace(virtio_mmio_setting_irq, self.InterruptStatus != 0)
 
     # -- queues
 
@@ -297,6 +333,8 @@ class VirtioMmio(Device):
     def _set_queue_num(self, value: int) -> None:
         queue = self._queue_in_setup("QueueNum")
         if queue is not None:
+            if trace := self.log.trace:
+                trace(virtio_mmio_queue_write, value, queue.max_size)
             queue.size = value  # an impossible one breaks the device at its first use
 
     @QueueNotify.on_write
@@ -383,6 +421,8 @@ class VirtioMmio(Device):
             self.guest_error(f"GuestPageSize {value:#x} is not possible")
             return
         self.guest_page_size = value
+        if trace := self.log.trace:
+            trace(virtio_mmio_guest_page, value, max(0, value.bit_length() - 1))
 
     @QueueAlign.on_write
     def _set_queue_align(self, value: int) -> None:

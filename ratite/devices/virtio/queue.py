@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
+from ratite.core.log import Log
+from ratite.core.trace import TraceEvent
 from ratite.memory import AddressSpace, FlatView, Gpa, RamAddr, RAMBlock
 
 DESCRIPTOR = struct.Struct("<QIHH")  # address, length, flags, next
@@ -26,8 +28,32 @@ _NO_MEMORY = memoryview(b"")
 _fence = threading.Lock()
 
 
+@TraceEvent
+def virtqueue_pop(vdev: str, n: int, head: int, in_num: int, out_num: int) -> str:
+    """A device takes a chain: its first descriptor, and how many buffers it may write and read."""
+    return f"vdev {vdev} n {n} head {head} in_num {in_num} out_num {out_num}"
+
+
+@TraceEvent
+def virtqueue_fill(vdev: str, n: int, head: int, size: int) -> str:
+    """A device gives a chain back, with so many bytes written."""
+    return f"vdev {vdev} n {n} head {head} len {size}"
+
+
+@TraceEvent
+def virtio_notify(vdev: str, n: int) -> str:
+    """A device interrupts the guest for queue `n`."""
+    return f"vdev {vdev} n {n}"
+
+
 class QueueOwner(Protocol):
     """What a queue needs of its device."""
+
+    log: Log
+
+    @property
+    def path(self) -> str:
+        """Where it is in the composition tree."""
 
     @property
     def memory(self) -> AddressSpace:
@@ -172,6 +198,9 @@ class VirtQueue:
             return None
         self.last_available = (self.last_available + 1) & 0xFFFF
         self.in_use += 1
+        if trace := self._owner.log.trace:
+            counts = len(element.writable), len(element.readable)
+            trace(virtqueue_pop, self._owner.path, self.index, head, *counts)
         return element
 
     def unpop(self, element: Element) -> None:
@@ -188,6 +217,8 @@ class VirtQueue:
         if element.epoch != self.epoch:
             return
         self.in_use -= 1
+        if trace := self._owner.log.trace:
+            trace(virtqueue_fill, self._owner.path, self.index, element.head, written)
         for block, address, size in element.dirty:
             block.ram_list.mark_written(address, size)
         try:
@@ -208,6 +239,8 @@ class VirtQueue:
     def notify(self) -> None:
         """Interrupt the guest if it wants to know of the chains given back. Runs: per request."""
         if self.ready and self._used and self._wants_interrupt():
+            if trace := self._owner.log.trace:
+                trace(virtio_notify, self._owner.path, self.index)
             self._owner.interrupt_queue()
 
     def set_notification(self, *, wanted: bool) -> None:

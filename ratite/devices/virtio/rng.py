@@ -10,15 +10,28 @@ from typing import Annotated, Protocol, cast
 
 from ratite.core.clock import Timer
 from ratite.core.errors import ConfigError
+from ratite.core.trace import TraceEvent
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
-from ratite.qom import Backend, UInt32, UInt64, find_type, object_new
+from ratite.qom import Backend, Object, UInt32, UInt64, find_type, object_new
 
 QUEUE_SIZE = 8
 MAX_BYTES = (1 << 63) - 1
 MAX_PIECE = 64 * 1024  # what one request gets at most
 RETRY_NS = 10_000_000
+
+
+@TraceEvent
+def virtio_rng_request(rng: Object, size: int, quota: int) -> str:
+    """The device asks its backend for bytes."""
+    return f"rng {rng.path}: {size} bytes requested, {quota} bytes quota left"
+
+
+@TraceEvent
+def virtio_rng_pushed(rng: Object, size: int) -> str:
+    """The guest gets random bytes."""
+    return f"rng {rng.path}: {size} bytes pushed"
 
 
 class RngBackend(Protocol):
@@ -115,6 +128,8 @@ class VirtioRng(VirtioDevice):
         size = min(element.writable_size, self.quota, MAX_PIECE)
         if not size:  # max-bytes=0, or used up
             self._arm(self._period_timer, self.period * 1_000_000)
+        if trace := self.log.trace:
+            trace(virtio_rng_request, self, size, self.quota)
         data = self.rng.request(size) if size else b""
         if not data:
             queue.unpop(element)
@@ -125,4 +140,6 @@ class VirtioRng(VirtioDevice):
             self.quota -= len(data)
             self._arm(self._period_timer, self.period * 1_000_000)
         queue.push(element, element.fill(data))
+        if trace:
+            trace(virtio_rng_pushed, self, len(data))
         return True

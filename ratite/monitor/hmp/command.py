@@ -47,6 +47,9 @@ class Shell:
             return inspector(vcpus[self.session.cpu_index]).register(name)
 
 
+SWITCH_EXPECTED = "Expected 'on' or 'off'"
+
+
 class Kind(enum.Enum):
     """How an argument is read."""
 
@@ -199,6 +202,8 @@ class Reader:
     def _lacks(self, argument: Argument) -> str:
         if argument.kind is Kind.NUMBER:
             return "unexpected end of expression"
+        if argument.kind is Kind.SWITCH:
+            return SWITCH_EXPECTED
         expected = "filename" if argument.kind is Kind.FILE else "string"
         return f"{self._command.names[0]}: {expected} expected"
 
@@ -219,7 +224,7 @@ class Reader:
             case Kind.SWITCH:
                 word = self._word()
                 if word not in ("on", "off"):
-                    raise UsageError("Expected 'on' or 'off'")
+                    raise UsageError(SWITCH_EXPECTED)
                 return word == "on"
             case Kind.CHOICE:
                 word = self._word()

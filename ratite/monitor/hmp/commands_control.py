@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ratite.core.log import LogCategory, help_text, parse_categories
+from ratite.core.log import TRACE_PREFIX, LogCategory, help_text, parse_items
+from ratite.core.trace import event_names
 from ratite.machines.config import WatchdogAction
 from ratite.monitor.commands import run_state
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.command import COMMANDS, INFO, Completed, File, HmpCommand, Shell, hmp
+from ratite.monitor.vm import halted
 
 
 def _listing(table: dict[str, HmpCommand]) -> str:
@@ -32,7 +34,7 @@ def help(
         found = INFO.get(topic)
         cmd = f"info {topic}"
     elif cmd == "log":
-        return help_text()
+        return help_text("log")
     else:
         found = COMMANDS.get(cmd)
     return f"{found.usage}\n" if found is not None else f"unknown command: '{cmd}'\n"
@@ -93,20 +95,25 @@ def watchdog_action(shell: Shell, action: WatchdogAction) -> None:
 
 
 def _log_words(shell: Shell) -> list[str]:
-    return ["none", *(str(category.name).lower() for category in LogCategory if category.name)]
+    categories = (str(category.name).lower() for category in LogCategory if category.name)
+    return ["none", *categories, *(f"{TRACE_PREFIX}{name}" for name in event_names())]
 
 
 @hmp("log", "activate logging of the specified items")
 def log(shell: Shell, items: Annotated[str, Completed(_log_words)]) -> str | None:
-    """Log what is named, and nothing else."""
+    """Log what is named, and nothing else but the trace events that are on already."""
     from ratite.core.errors import ConfigError
 
+    if items == f"{TRACE_PREFIX}help":
+        return "".join(f"{name}\n" for name in event_names())
     try:
-        mask = LogCategory.NONE if items == "none" else parse_categories(items)
+        mask, patterns = parse_items("" if items == "none" else items)
     except ConfigError:
-        return help_text()
-    shell.vm.log.mask = int(mask)
-    return None
+        return help_text("log")
+    with halted(shell.vm):
+        shell.vm.log.mask = int(mask)
+        warnings = [*filter(None, (shell.vm.log.trace_events(pattern) for pattern in patterns))]
+    return "".join(f"warning: {warning}\n" for warning in warnings)
 
 
 @hmp("logfile", "output logs to 'filename'")

@@ -1,11 +1,14 @@
-"""Letting a debugger in."""
+"""Letting a debugger in, and tracing."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from ratite.core.errors import ConfigError, HostError
-from ratite.monitor.hmp.command import Completed, Shell, hmp
+from ratite.core.trace import event_names
+from ratite.monitor.commands import trace
+from ratite.monitor.errors import QmpError
+from ratite.monitor.hmp.command import Completed, Number, Refusal, Shell, hmp
 
 DEFAULT = "tcp::1234"
 
@@ -22,3 +25,33 @@ def gdbserver(
     return (
         f"Waiting for gdb connection on device '{device}'\n" if address else "Disabled gdbserver\n"
     )
+
+
+EventName = Annotated[str, Completed(lambda shell: event_names())]
+
+
+@hmp(
+    "trace-event",
+    "changes status of a specific trace event (vcpu: vCPU to set, default is all)",
+)
+def trace_event(shell: Shell, name: EventName, option: bool, vcpu: Number | None = None) -> None:
+    """Switch trace events on or off."""
+    try:
+        trace.trace_event_set_state(shell.vm, name, option, ignore_unavailable=True, vcpu=vcpu)
+    except QmpError as error:
+        raise Refusal(str(error)) from None
+
+
+@hmp(
+    "info trace-events",
+    "show available trace-events & their state (name: event name pattern; "
+    "vcpu: vCPU to query, default is any)",
+)
+def trace_events(shell: Shell, name: EventName = "*", vcpu: Number | None = None) -> str:
+    """Trace events, and whether they are on."""
+    try:
+        found = trace.trace_event_get_state(shell.vm, name, vcpu)
+    except QmpError as error:
+        raise Refusal(str(error)) from None
+    on = trace.TraceEventState.ENABLED
+    return "".join(f"{event.name} : state {int(event.state is on)}\n" for event in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratite.chardev import Chardev, MuxPort
 from ratite.core.char import CharEvent
+from ratite.core.trace import TraceEvent
 from ratite.monitor.hmp.line_editor import LineEditor
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.session import Session
@@ -14,6 +15,12 @@ from ratite.monitor.vm import Vm
 PROMPT = "(qemu) "
 """What clients that drive the monitor wait for."""
 INPUT_LIMIT = 4096
+
+
+@TraceEvent
+def handle_hmp_command(mon: str, cmdline: str) -> str:
+    """A line was entered into the monitor."""
+    return f"mon {mon} cmdline: {cmdline}"
 
 
 class HmpMonitor:
@@ -94,6 +101,8 @@ class HmpMonitor:
         from ratite.monitor.hmp.command import Shell
         from ratite.monitor.hmp.shell import run_line
 
+        if trace := self._vm.log.trace:
+            trace(handle_hmp_command, self._chardev.id, line)
         text = run_line(Shell(self._vm, self.session), line)
         self._show(text.replace("\n", "\r\n"))
 
