@@ -27,7 +27,8 @@ from ratite.chardev import LocalChardev, MuxActions
 from ratite.cli.convert import accel as read_accel
 from ratite.cli.convert import cpu as read_cpu
 from ratite.cli.log_options import open_log
-from ratite.cli.process import show, tell
+from ratite.cli.messages import messages_of
+from ratite.cli.process import show
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
 from ratite.core.size import parse_size
@@ -176,6 +177,7 @@ class Vm:
         self.on_end: Callable[[], None] = lambda: None
         self.listeners: list[Callable[[Change, Cause], None]] = []
         """Called on the main loop, with the machine lock held, after each change of the whole."""
+        messages = messages_of(config, program)
         self._ended = threading.Event()
         self._closed = False
         self._crash: BaseException | None = None
@@ -189,7 +191,7 @@ class Vm:
             mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
             self.hub.fd_sets.resolve,
             escape=config.echr,
-            on_wait=lambda text: tell(program, f"info: {text}"),
+            on_wait=lambda text: messages.tell(f"info: {text}"),
         )
         self.root = Container()
         self.root.add_child("machine", self.machine)
@@ -197,7 +199,7 @@ class Vm:
         self.root.add_child("chardevs", self.backends.chardev_root)
         self.listeners.append(self.hub.happened)
         self.debugger = Debugger(self)
-        self.log = open_log(config.log, lambda text: tell(program, text))
+        self.log = open_log(config, messages.tell)
         self.runner: Runner
         try:
             self._build()

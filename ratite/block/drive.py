@@ -17,6 +17,7 @@ from typing import Protocol
 
 from ratite.block.image import BlockNode
 from ratite.core.errors import ConfigError
+from ratite.core.threads import NamedThread
 
 Done = Callable[[int], None]
 
@@ -46,7 +47,7 @@ class IoPool:
         if len(self._threads) < self._limit:
             with self._lock:
                 if len(self._threads) < self._limit:
-                    thread = threading.Thread(target=self._work, name="block-io", daemon=True)
+                    thread = NamedThread("block-io", self._work)
                     self._threads.append(thread)
                     thread.start()
 

@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import stat
-import threading
 from collections.abc import Callable
 
 from ratite.chardev import telnet
@@ -22,6 +21,7 @@ from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError, blaming
 from ratite.core.port import check_port
 from ratite.core.signals import interruptible
+from ratite.core.threads import NamedThread
 
 CONNECT_TIMEOUT = 10.0
 ANY_HOST = "*"
@@ -130,7 +130,7 @@ class SocketChardev(Chardev):
 
     def _connect_in_background(self) -> None:
         """Try once, without making the machine wait for name service or network."""
-        threading.Thread(target=self._try, name=f"connect {self.id}", daemon=True).start()
+        NamedThread(f"connect {self.id}", self._try).start()
 
     def _try(self) -> None:
         try:

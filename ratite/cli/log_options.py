@@ -11,7 +11,7 @@ from ratite.cli.keyval import Settings, suggest
 from ratite.core import ConfigError, HostError, Log, LogCategory
 from ratite.core.log import TRACE_PREFIX, parse_items
 from ratite.core.signals import interruptible
-from ratite.machines.config import LogConfig, TraceConfig
+from ratite.machines.config import MachineConfig, TraceConfig
 
 _HELP = ("help", "?")
 
@@ -41,10 +41,11 @@ def trace(draft: Draft, text: str) -> None:
         draft.set("log.trace_file", file)
 
 
-def open_log(config: LogConfig, warn: Callable[[str], None]) -> Log:
-    """Make the log. `warn` is given a line for each trace event that does not exist. Raises
+def open_log(machine: MachineConfig, warn: Callable[[str], None]) -> Log:
+    """Make a machine's log. `warn` is given a line for each trace event that does not exist. Raises
     `ConfigError` or `HostError`.
     """
+    config = machine.log
     categories, patterns = parse_items(config.items)
     wanted = [(f"-d {TRACE_PREFIX}", pattern) for pattern in patterns]
     for option in config.traces:
@@ -53,6 +54,7 @@ def open_log(config: LogConfig, warn: Callable[[str], None]) -> Log:
     log = Log(categories, sys.stderr) if path is None else Log.to_file(categories, str(path))
     log.code_ranges = tuple((item.first, item.last) for item in config.ranges)
     log.perf_map = config.perf_map
+    log.timestamps = machine.messages.timestamp
     for name, pattern in wanted:
         warning = log.trace_events(pattern)
         if warning:

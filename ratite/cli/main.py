@@ -6,7 +6,7 @@ import os.path
 import sys
 from collections.abc import Callable, Sequence
 
-from ratite.cli.process import begin, ctrl_c_raises, show
+from ratite.cli.process import Messages, begin, ctrl_c_raises, show
 from ratite.cli.system import launch, report
 
 TYPE_CHECKING = False
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _main(list(arguments))
     except (ConfigError, HostError) as error:
-        return report(PROGRAM, error)
+        return report(Messages(PROGRAM), error)
     except KeyboardInterrupt:
         return 130
 

@@ -108,6 +108,14 @@ def _name(draft: Draft, text: str) -> None:
     settings.done()
 
 
+def _messages(draft: Draft, text: str) -> None:
+    settings = Settings.read(text)
+    before = draft.config.messages
+    draft.set("messages.timestamp", settings.switch("timestamp", before.timestamp))
+    draft.set("messages.guest_name", settings.switch("guest-name", before.guest_name))
+    settings.done()
+
+
 def _nothing(draft: Draft, text: str) -> None:
     """An option without effect, for command lines written for QEMU."""
 
@@ -141,7 +149,8 @@ OPTIONS: tuple[Option, ...] = (
            Store("icount", convert.icount)),
     Option("seed", M, "N", "seed of the guest's random numbers",
            Store("seed", convert.integer(0, (1 << 64) - 1))),
-    Option("name", M, "NAME[,process=NAME][,debug-threads=on|off]", "a name for the guest",
+    Option("name", M, "[guest=]NAME[,process=NAME][,debug-threads=on|off]",
+           "a name for the guest; one for the process; whether the host shows threads' names",
            Call(_name)),
     Option("uuid", M, "UUID", "the guest's UUID", Store("uuid", convert.uuid)),
 
@@ -222,6 +231,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("trace", G, "[[enable=]PATTERN][,events=FILE][,file=FILE]",
            "log trace events: those that PATTERN or a line of the file names, without those that "
            "a '-' stands before; to this file", Call(log_options.trace), Topic.TRACE),
+    Option("msg", G, "[timestamp=on|off][,guest-name=on|off]",
+           "what messages and trace events begin with", Call(_messages)),
     Option("perfmap", G, "", "name generated code for Linux perf, in /tmp/perf-PID.map",
            Flag("log.perf_map", True)),
 
@@ -234,12 +245,13 @@ OPTIONS: tuple[Option, ...] = (
 BY_NAME: dict[str, Option] = {name: entry for entry in OPTIONS for name in entry.names.split()}
 
 
-def parse(arguments: Sequence[str]) -> MachineConfig:
-    """Read a command line, without the program's name.
+def parse(arguments: Sequence[str], draft: Draft | None = None) -> MachineConfig:
+    """Read a command line, without the program's name, into a new draft or this one.
 
-    Raises `Wanted` where help is asked for, else ConfigError: one line that names the option.
+    Raises `Wanted` where help is asked for, else ConfigError: one line that names the option. The
+    draft then has what stood before.
     """
-    draft = Draft()
+    draft = draft or Draft()
     words = iter(arguments)
     for word in words:
         option, name = _find(word), word.lstrip("-")

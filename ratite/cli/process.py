@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -55,11 +56,31 @@ def show(text: str) -> None:
             raise HostError.from_os("write to standard output", error) from error
 
 
-def tell(program: str, text: str) -> None:
-    """A line for the user on standard error; lost if that is closed or refuses."""
-    if sys.stderr is not None:
-        with suppress(OSError):
-            print(f"{program}: {text}", file=sys.stderr, flush=True)
+class Messages:
+    """Lines for the user on standard error. They begin with the program's name, and what `-msg`
+    puts before it.
+    """
+
+    def __init__(self, program: str, *, timestamp: bool = False, guest: str | None = None) -> None:
+        self._program = program
+        self._timestamp = timestamp
+        self._guest = guest
+
+    def tell(self, text: str) -> None:
+        """Write a line; it is lost if standard error is closed or refuses."""
+        if sys.stderr is not None:
+            with suppress(OSError):
+                print(f"{self._head()}{self._program}: {text}", file=sys.stderr, flush=True)
+
+    def _head(self) -> str:
+        words = []
+        if self._timestamp:
+            seconds, ns = divmod(time.time_ns(), 1_000_000_000)
+            moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+            words.append(f"{moment}.{ns // 1000:06d}Z")
+        if self._guest:
+            words.append(self._guest)
+        return "".join(f"{word} " for word in words)
 
 
 def _drop_output() -> None:

@@ -32,6 +32,10 @@ def _nothing() -> None:
 
 
 def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
+    if config.process.name:
+        name_process(config.process.name)
+    if config.process.thread_names:
+        name_threads()
     with HeldSignals() as signals, _pid_file(config.process.pid_file):
         try:
             with Vm(config=config, program=program) as vm:
@@ -42,10 +46,6 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                 ready()
                 if not config.start_paused:
                     vm.start()
-                if config.process.name:
-                    name_process(config.process.name)
-                if config.process.thread_names:
-                    name_threads()
                 signals.release()
                 _tune_collector()
                 while not vm.wait(3600):

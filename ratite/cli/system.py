@@ -29,14 +29,16 @@ def launch(program: str, arguments: Sequence[str]) -> int:
 
     A wrong option, or a host that refuses, is one line on standard error and exit status 1.
     """
-    from ratite.cli.draft import Wanted
+    from ratite.cli.draft import Draft, Wanted
+    from ratite.cli.messages import messages_of
     from ratite.cli.options import parse
     from ratite.cli.usage import answer
     from ratite.core import ConfigError, HostError
 
+    draft = Draft()
     try:
         try:
-            config = parse(arguments)
+            config = parse(arguments, draft)
         except Wanted as wanted:
             process.show(answer(wanted, program))
             return 0
@@ -44,12 +46,12 @@ def launch(program: str, arguments: Sequence[str]) -> int:
 
         return run_machine(config, program)
     except (ConfigError, HostError) as error:
-        return report(program, error)
+        return report(messages_of(draft.config, program), error)
     except KeyboardInterrupt:
         return 130
 
 
-def report(program: str, error: Exception) -> int:
+def report(messages: process.Messages, error: Exception) -> int:
     """Print an error in one line; the result is the exit status."""
-    process.tell(program, str(error))
+    messages.tell(str(error))
     return 1

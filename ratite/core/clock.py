@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from ratite.core.lock import MachineLock
+from ratite.core.threads import NamedThread
 
 Callback = Callable[[], None]
 _Entry = tuple[int, int, "Timer"]
@@ -147,7 +148,7 @@ class _ThreadedClock(Clock):
 
     def _sooner(self) -> None:
         if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._thread = NamedThread(self._name, self._serve)
             self._thread.start()
         self._guard.notify_all()
 

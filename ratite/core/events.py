@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from ratite.core.lock import MachineLock
+from ratite.core.threads import NamedThread
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class EventLoop:
         # poll, not epoll: a redirected regular file or /dev/null can then be waited for like any
         # terminal.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread = NamedThread(name, self._serve)
         self._started = False
 
     @property

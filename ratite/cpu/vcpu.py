@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from ratite.core.clock import VirtualClock
 from ratite.core.lock import MachineLock
+from ratite.core.threads import NamedThread
 from ratite.cpu.exits import Exit
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, MemTxResult
@@ -290,8 +291,7 @@ class ThreadRunner(Runner):
         for vcpu in self.vcpus:
             vcpu.executor.set_budget(UNLIMITED)
             body = self._guarded(self._body(vcpu))
-            thread = threading.Thread(target=body, name=f"CPU {vcpu.index}/TCG", daemon=True)
-            self._threads.append(thread)
+            self._threads.append(NamedThread(f"CPU {vcpu.index}/TCG", body))
         for thread in tuple(self._threads):
             thread.start()
 
@@ -341,7 +341,7 @@ class IcountRunner(Runner):
         self._idle = threading.Condition(threading.Lock())
 
     def _start_threads(self) -> None:
-        thread = threading.Thread(target=self._guarded(self._loop), name="CPU 0/TCG", daemon=True)
+        thread = NamedThread("CPU 0/TCG", self._guarded(self._loop))
         self._threads.append(thread)
         thread.start()
 

@@ -234,6 +234,14 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageConfig:
+    """`-msg`: what messages on standard error begin with."""
+
+    timestamp: bool = False
+    guest_name: bool = False  # if it has one
+
+
+@dataclass(frozen=True, slots=True)
 class FwCfgConfig:
     """`-fw_cfg`: one item that the guest's firmware can read; from `file`, else `text`."""
 
@@ -316,6 +324,7 @@ class MachineConfig:
     icount: IcountConfig | None = None
     rtc: RtcConfig = RtcConfig()
     log: LogConfig = LogConfig()
+    messages: MessageConfig = MessageConfig()
     fw_cfg: tuple[FwCfgConfig, ...] = ()
     on_reboot: RebootAction = RebootAction.RESET
     on_shutdown: ShutdownAction = ShutdownAction.POWEROFF

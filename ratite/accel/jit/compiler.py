@@ -26,6 +26,7 @@ from ratite.accel.jit.region import (
 )
 from ratite.accel.jit.region_cache import CachedRegion, RegionCache
 from ratite.core.log import QUIET, LogCategory
+from ratite.core.threads import NamedThread
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import CpuState
 from ratite.native.cache import ObjectCache
@@ -141,7 +142,7 @@ class RegionCompiler:
         self.log = QUIET
         self.perf_map: PerfMap | None = None
         self.stats = RegionStats()
-        self._thread = threading.Thread(target=self._loop, name="ratite compiler", daemon=True)
+        self._thread = NamedThread("ratite compiler", self._loop)
         self._started = False
 
     def start(self) -> None:

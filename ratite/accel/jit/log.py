@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ratite.accel.jit.region import RegionBlock
 from ratite.core.log import Log, LogCategory
+from ratite.core.threads import NamedThread
 from ratite.cpu.block import block_size
 from ratite.cpu.machine import Block, Shared
 from ratite.isa.state import TRACE_RING, CpuState
@@ -39,7 +40,7 @@ class JitLog:
         self._flushes = int(shared.flushes)
         self._traps: dict[int, int] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="ratite log", daemon=True)
+        self._thread = NamedThread("ratite log", self._loop)
 
     @property
     def wanted(self) -> bool:
