@@ -29,7 +29,7 @@ from ratite.cli.convert import cpu as read_cpu
 from ratite.cli.log_options import open_log
 from ratite.cli.messages import messages_of
 from ratite.cli.process import show
-from ratite.core.errors import ConfigError, blaming
+from ratite.core.errors import ConfigError, blaming, located
 from ratite.core.events import EventLoop
 from ratite.core.size import parse_size
 from ratite.cpu.idle import IdleRunner
@@ -299,10 +299,12 @@ class Vm:
         config = self.config
         for wanted in config.objects:
             known = find_type(wanted.type_name) is not None
-            with blaming(f"-object {wanted.type_name}" if known else "-object"):
+            option = f"-object {wanted.type_name}" if known else "-object"
+            with located(wanted.origin), blaming(option):
                 self.backends.add_object(wanted)
         for chardev in config.chardevs:
-            made = self.backends.add_chardev(chardev)
+            with located(chardev.origin):
+                made = self.backends.add_chardev(chardev)
             if made.announcement:
                 show(f"{made.announcement}\n")
         if SERIAL_ID in config.serials:
@@ -310,7 +312,8 @@ class Vm:
             self.serial.connect(local)
             self.backends.adopt(local)
         for drive in config.drives:
-            self.backends.add_drive(drive)
+            with located(drive.origin):
+                self.backends.add_drive(drive)
 
     def _locked(self, close: Callable[[], None]) -> None:
         with self.machine.lock:

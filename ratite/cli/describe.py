@@ -12,7 +12,6 @@ from ratite.monitor import OptionInfo
 
 _KEY = re.compile(r"([a-z][a-z0-9_.-]*)(?:=|\])(on\|off|N\b|SIZE\b)?")
 _TYPES = {"on|off": "boolean", "N": "number", "SIZE": "size"}
-_LISTED_AS = {"smp": "smp-opts", "m": "memory", "boot": "boot-opts"}
 
 
 def describe_options() -> list[OptionInfo]:
@@ -26,5 +25,5 @@ def describe_options() -> list[OptionInfo]:
             if f"{key}=" in option.form
         }
         if keys or name in ("device", "object", "chardev"):
-            found.append(OptionInfo(_LISTED_AS.get(name, name), tuple(keys.items())))
+            found.append(OptionInfo(option.section or name, tuple(keys.items())))
     return found

@@ -76,6 +76,14 @@ class Draft:
             current = getattr(current, name)
         self.set(path, (*current, value))
 
+    def locate(self, path: str, origin: str) -> None:
+        """Note where the user asked for the last item of the tuple that `path` names, if that can
+        still turn out to be wrong.
+        """
+        *before, last = getattr(self.config, path)
+        if hasattr(last, "origin"):
+            self.set(path, (*before, replace(last, origin=origin)))
+
     def finish(self) -> MachineConfig:
         """The configuration, with drives numbered and every id checked to be the only one."""
         self.set("drives", tuple(_numbered(self.config.drives)))

@@ -6,9 +6,15 @@ from ratite.cli.draft import Draft, Topic, Wanted
 from ratite.cli.keyval import Settings
 from ratite.machines.config import AccelConfig
 
+_BOOT = {"kernel": "boot.kernel", "initrd": "boot.initrd", "dtb": "boot.dtb"}
 PROPERTIES = {
     "accel": "accelerators to try, in order: A[:B]...",
+    "append": "the kernel's command line, as -append",
+    "dtb": "a device tree, as -dtb",
     "dumpdtb": "write the device tree to this file and end",
+    "firmware": "the firmware, as -bios",
+    "initrd": "the kernel's initial file system, as -initrd",
+    "kernel": "the kernel, as -kernel",
     "memory-backend": "id of the memory backend object that is the guest's memory",
 }
 """What every board takes, with a line of help each."""
@@ -25,6 +31,14 @@ def machine(draft: Draft, text: str) -> None:
     dump = settings.path("dumpdtb")
     if dump is not None:
         draft.set("boot.dump_dtb", dump)
+    for key, field in _BOOT.items():
+        file = settings.path(key)
+        if file is not None:
+            draft.set(field, file)
+    for key, field in (("append", "boot.append"), ("firmware", "boot.bios")):
+        value = settings.text(key)
+        if value is not None:
+            draft.set(field, value)
     accels = settings.text("accel")
     if accels:
         draft.set("accels", tuple(AccelConfig(name) for name in accels.split(":")))

@@ -16,6 +16,7 @@ from enum import Enum
 from ratite.cli import consoles, convert, debugging, log_options, machine_option
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
 from ratite.cli.keyval import Settings, suggest
+from ratite.cli.readconfig import FileError, read_sections
 from ratite.cli.topology import parse_smp
 from ratite.core import ConfigError
 from ratite.machines.config import (
@@ -84,6 +85,7 @@ class Option:
     help: str
     action: Action
     topic: Topic | None = None  # what `help` as its value shows
+    section: str = ""  # its name in files of -readconfig, and where options are asked for
 
 
 def _text(text: str) -> str:
@@ -116,6 +118,22 @@ def _messages(draft: Draft, text: str) -> None:
     settings.done()
 
 
+def _read_config(draft: Draft, text: str) -> None:
+    for section in read_sections(convert.path(text)):
+        option = BY_SECTION.get(section.name)
+        if option is None:
+            hint = suggest(section.name, BY_SECTION)
+            raise section.wrong(f"There is no option group '{section.name}'{hint}")
+        if not section.text and isinstance(option.action, Store):
+            continue
+        try:
+            _apply(draft, option, section.text)
+        except ConfigError as error:
+            raise section.wrong(str(error)) from None
+        if isinstance(option.action, Append):
+            draft.locate(option.action.field, section.where)
+
+
 def _nothing(draft: Draft, text: str) -> None:
     """An option without effect, for command lines written for QEMU."""
 
@@ -133,25 +151,26 @@ C, R, G, H = Group.CONSOLE, Group.RUN, Group.DEBUG, Group.HELP
 # fmt: off
 OPTIONS: tuple[Option, ...] = (
     Option("machine M", M, "[type=]NAME[,PROP=VALUE]...", "the board and its properties; "
-           "dumpdtb=FILE writes its device tree", Call(machine_option.machine), Topic.MACHINES),
+           "dumpdtb=FILE writes its device tree", Call(machine_option.machine), Topic.MACHINES,
+           section="machine"),
     Option("cpu", M, "MODEL[,PROP=on|off]...", "the CPU model, features switched on or off",
            Store("cpu", convert.cpu), Topic.CPUS),
     Option("accel", M, "NAME[,PROP=VALUE]...", "how guest code runs; several are tried in order",
-           Append("accels", convert.accel), Topic.ACCELS),
+           Append("accels", convert.accel), Topic.ACCELS, section="accel"),
     Option("smp", M, "[cpus=]N[,maxcpus=N][,sockets=N][,cores=N][,threads=N]",
-           "number and topology of the CPUs", Store("smp", parse_smp)),
+           "number and topology of the CPUs", Store("smp", parse_smp), section="smp-opts"),
     Option("m", M, "[size=]SIZE[,slots=N,maxmem=SIZE]", "guest memory, in MiB without a suffix",
-           Store("memory", convert.memory)),
+           Store("memory", convert.memory), section="memory"),
     Option("rtc", M, "[base=]utc|localtime|DATE[,clock=host|rt|vm]", "the guest's clock of day",
-           Store("rtc", convert.rtc)),
+           Store("rtc", convert.rtc), section="rtc"),
     Option("icount", M, "[shift=]N|auto[,sleep=on|off][,align=on|off]",
            "guest time from instructions executed, 2^N ns each; such runs can be repeated",
-           Store("icount", convert.icount)),
+           Store("icount", convert.icount), section="icount"),
     Option("seed", M, "N", "seed of the guest's random numbers",
            Store("seed", convert.integer(0, (1 << 64) - 1))),
     Option("name", M, "[guest=]NAME[,process=NAME][,debug-threads=on|off]",
            "a name for the guest; one for the process; whether the host shows threads' names",
-           Call(_name)),
+           Call(_name), section="name"),
     Option("uuid", M, "UUID", "the guest's UUID", Store("uuid", convert.uuid)),
 
     Option("kernel", B, "FILE", "a kernel: Image, plain or compressed, or ELF",
@@ -165,37 +184,42 @@ OPTIONS: tuple[Option, ...] = (
     Option("pflash", B, "FILE", "an image for the board's flash memory",
            Append("drives", drive_from_pflash)),
     Option("fw_cfg", B, "[name=]NAME,file=FILE|string=TEXT", "an item for the guest's firmware",
-           Append("fw_cfg", convert.fw_cfg)),
+           Append("fw_cfg", convert.fw_cfg), section="fw_cfg"),
     Option("L", B, "DIRECTORY", "look for firmware here first",
            Append("process.data_directories", convert.path)),
 
     Option("drive", S, "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on|off]"
            "[,snapshot=on|off][,cache=MODE][,discard=unmap|ignore][,serial=TEXT]"
            "[,media=disk|cdrom][,index=N][,unit=N]",
-           "a disk image and what it is attached to", Append("drives", convert.drive)),
+           "a disk image and what it is attached to", Append("drives", convert.drive),
+           section="drive"),
     Option("blockdev", S, "driver=raw|file,node-name=ID[,...], or JSON", "one block node",
            Append("blockdevs", convert.blockdev)),
 
     Option("device", D, "TYPE[,id=ID][,PROP=VALUE]..., or JSON", "a device; "
-           "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES),
+           "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES,
+           section="device"),
     Option("global", D, "TYPE.PROP=VALUE", "another default for a property of a device type",
-           Append("globals", convert.global_)),
+           Append("globals", convert.global_), section="global"),
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
-           Append("objects", convert.object_), Topic.OBJECTS),
+           Append("objects", convert.object_), Topic.OBJECTS, section="object"),
     Option("nodefaults", D, "", "no devices but those asked for", Call(consoles.no_defaults)),
+    Option("readconfig", D, "FILE", "options from a file: sections [option \"id\"], settings "
+           "key = \"value\"", Call(_read_config)),
     Option("no-user-config", D, "", "accepted: there are no configuration files", Call(_nothing)),
 
     Option("chardev", C, "BACKEND,id=ID[,mux=on|off][,PROP=VALUE]...", "a character device",
-           Append("chardevs", convert.chardev), Topic.CHARDEVS),
+           Append("chardevs", convert.chardev), Topic.CHARDEVS, section="chardev"),
     Option("serial", C, "DEV", "what a serial port is connected to: stdio, mon:stdio, pty, null, "
            "none, file:PATH, unix:PATH, tcp:HOST:PORT, chardev:ID", Call(consoles.serial)),
     Option("monitor", C, "DEV", "the same for the monitor", Call(consoles.monitor)),
     Option("mon", C, "[chardev=]ID[,mode=readline|control][,pretty=on|off]",
-           "a monitor on a character device, for people or for programs", Call(consoles.mon)),
+           "a monitor on a character device, for people or for programs", Call(consoles.mon),
+           section="mon"),
     Option("qmp", C, "DEV", "a monitor for programs, which speaks QMP", Call(consoles.qmp)),
     Option("qmp-pretty", C, "DEV", "the same with indented answers", Call(consoles.qmp_pretty)),
     Option("add-fd", C, "fd=N,set=N[,opaque=TEXT]", "a descriptor that /dev/fdset/N means",
-           Append("add_fds", convert.add_fd)),
+           Append("add_fds", convert.add_fd), section="add-fd"),
     Option("nographic", C, "", "serial port and monitor share this terminal (the default)",
            Call(consoles.nographic)),
     Option("display", C, "none", "no display; serial port and monitor only where asked for",
@@ -211,7 +235,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("action", R, "[reboot=reset|shutdown][,shutdown=poweroff|pause]"
            "[,panic=pause|shutdown|exit-failure|none]"
            "[,watchdog=reset|shutdown|poweroff|inject-nmi|pause|debug|none]",
-           "what the guest's reboot, power-off and panic do", Call(_actions)),
+           "what the guest's reboot, power-off and panic do", Call(_actions),
+           section="action"),
     Option("daemonize", R, "", "go on in the background", Flag("process.daemonize", True)),
     Option("pidfile", R, "FILE", "write the process id here",
            Store("process.pid_file", convert.path)),
@@ -230,9 +255,10 @@ OPTIONS: tuple[Option, ...] = (
            Store("log.ranges", convert.ranges)),
     Option("trace", G, "[[enable=]PATTERN][,events=FILE][,file=FILE]",
            "log trace events: those that PATTERN or a line of the file names, without those that "
-           "a '-' stands before; to this file", Call(log_options.trace), Topic.TRACE),
+           "a '-' stands before; to this file", Call(log_options.trace), Topic.TRACE,
+           section="trace"),
     Option("msg", G, "[timestamp=on|off][,guest-name=on|off]",
-           "what messages and trace events begin with", Call(_messages)),
+           "what messages and trace events begin with", Call(_messages), section="msg"),
     Option("perfmap", G, "", "name generated code for Linux perf, in /tmp/perf-PID.map",
            Flag("log.perf_map", True)),
 
@@ -243,13 +269,14 @@ OPTIONS: tuple[Option, ...] = (
 # fmt: on
 
 BY_NAME: dict[str, Option] = {name: entry for entry in OPTIONS for name in entry.names.split()}
+BY_SECTION: dict[str, Option] = {entry.section: entry for entry in OPTIONS if entry.section}
 
 
 def parse(arguments: Sequence[str], draft: Draft | None = None) -> MachineConfig:
     """Read a command line, without the program's name, into a new draft or this one.
 
-    Raises `Wanted` where help is asked for, else ConfigError: one line that names the option. The
-    draft then has what stood before.
+    Raises `Wanted` where help is asked for, else `ConfigError`, or `HostError` for a file of
+    options: one line that names the option. The draft then has what stood before.
     """
     draft = draft or Draft()
     words = iter(arguments)
@@ -263,6 +290,8 @@ def parse(arguments: Sequence[str], draft: Draft | None = None) -> MachineConfig
             value = taken
         try:
             _apply(draft, option, value)
+        except FileError:
+            raise
         except ConfigError as error:
             raise ConfigError(f"-{name}: {error}") from None
     consoles.complete(draft)

@@ -12,9 +12,12 @@ answers as its datasheet says.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
+
+_OPTION = re.compile(r"^-[a-z]+( \S+)?: ")
 
 
 class RatiteError(Exception):
@@ -56,6 +59,23 @@ def blaming(option: str) -> Iterator[None]:
         raise ConfigError(_named(option, str(error))) from None
     except HostError as error:
         raise HostError(_named(option, str(error)), error.errno) from error
+
+
+@contextmanager
+def located(origin: str) -> Iterator[None]:
+    """Put the place where the user asked for something, if there is one to tell of, in front of a
+    `ConfigError` or `HostError` raised inside, instead of the option.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(_placed(origin, str(error))) from None
+    except HostError as error:
+        raise HostError(_placed(origin, str(error)), error.errno) from error
+
+
+def _placed(origin: str, text: str) -> str:
+    return f"{origin}: {_OPTION.sub('', text, count=1)}" if origin else text
 
 
 def _named(option: str, text: str) -> str:

@@ -92,6 +92,7 @@ class DriveConfig:
     cache: str = "writeback"  # none writeback writethrough directsync unsafe
     discard: bool = False  # pass discards on to the host
     serial: str | None = None
+    origin: str = field(default="", compare=False)  # file and line of -readconfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ class DeviceConfig:
     driver: str
     id: str | None = None
     properties: Properties = field(default_factory=dict)
+    origin: str = field(default="", compare=False)  # file and line of -readconfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ class ObjectConfig:
     type_name: str
     id: str
     properties: Properties = field(default_factory=dict)
+    origin: str = field(default="", compare=False)  # file and line of -readconfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class ChardevConfig:
     id: str
     mux: bool = False  # several users share it, Ctrl-A C switches
     properties: Properties = field(default_factory=dict)
+    origin: str = field(default="", compare=False)  # file and line of -readconfig
 
 
 class MonitorMode(Enum):

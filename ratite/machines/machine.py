@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from ratite.core.clock import Clock, HostClock, VirtualClock
-from ratite.core.errors import ConfigError, blaming
+from ratite.core.errors import ConfigError, blaming, located
 from ratite.core.lock import MachineLock
 from ratite.core.log import QUIET, Log
 from ratite.core.size import KiB, MiB
@@ -190,7 +190,8 @@ class Machine(Object):
             with self.memory.transaction():
                 self.build(config)
                 for device in config.devices:
-                    self.add_user_device(device)
+                    with located(device.origin):
+                        self.add_user_device(device)
             self.finish(config)
             self.reset()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ratite.cli.draft import Topic, Wanted
 from ratite.cli.options import BY_NAME, OPTIONS, Append, Flag, Store, parse
-from ratite.core import ConfigError, GiB, MiB
+from ratite.core import ConfigError, GiB, HostError, MiB
 from ratite.machines.config import (
     AccelConfig,
     AddressRange,
@@ -254,7 +254,7 @@ VALUES = st.text(alphabet="a0,=.:+-{}\"'[]xkM /\n\0é", max_size=20)
 def test_no_command_line_makes_the_parser_fail(arguments: list[str]) -> None:
     try:
         config = parse(arguments)
-    except ConfigError as error:
+    except (ConfigError, HostError) as error:
         assert str(error)
     except Wanted:
         pass
