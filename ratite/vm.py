@@ -29,7 +29,7 @@ from ratite.cli.convert import cpu as read_cpu
 from ratite.cli.log_options import open_log
 from ratite.cli.messages import messages_of
 from ratite.cli.process import show
-from ratite.core.errors import ConfigError, blaming, located
+from ratite.core.errors import ConfigError, HostError, blaming, located
 from ratite.core.events import EventLoop
 from ratite.core.size import parse_size
 from ratite.cpu.idle import IdleRunner
@@ -201,8 +201,15 @@ class Vm:
         self.debugger = Debugger(self)
         self.log = open_log(config, messages.tell)
         self.runner: Runner
+        self.initialized = False
+        """Whether the machine is there; with `config.preconfig` not before `exit_preconfig`."""
         try:
-            self._build()
+            self._open_backends()
+            if not config.preconfig:
+                self._build()
+            self._locked(self._open_monitors)
+            if not config.preconfig:
+                self._locked(self._open_debugger)
         except BaseException:
             self._release()
             raise
@@ -222,13 +229,31 @@ class Vm:
                 **keyword_arguments(board, dict(self.config.properties), lambda kind, id: None)
             )
 
-    def _build(self) -> None:
+    def _open_backends(self) -> None:
         self.loop.start()
         self._closers.append(self.loop.stop)
         self._closers.append(lambda: self._locked(self.backends.close))
         with self.machine.lock:
             self.hub.add_fds(self.config.add_fds)
             self._make_backends()
+
+    def exit_preconfig(self) -> None:
+        """Build the machine, and let the guest run unless it shall not (-S). Only with
+        `config.preconfig`, once. Raises `ConfigError` or `HostError`; the machine has ended then.
+        """
+        if self._crash is not None:
+            raise self._crash
+        try:
+            self._build()
+            self._locked(self._open_debugger)
+        except (ConfigError, HostError) as error:
+            self._crash = error
+            self.loop.post(self._end)  # a monitor that asked for it still answers
+            raise
+        if not self.config.start_paused:
+            self.start()
+
+    def _build(self) -> None:
         icount = self.config.icount
         idle = any(accel.name == "qtest" for accel in self.config.accels[:1])
         if icount is not None and idle:
@@ -271,9 +296,7 @@ class Vm:
         self._closers.append(machine.wall_clock.close)
         self._closers.append(self.runner.close)
         self.runner.prepare()
-        with machine.lock:
-            self._open_monitors()
-            self._open_debugger()
+        self.initialized = True
 
     def _open_monitors(self) -> None:
         self._closers.append(lambda: self._locked(self.hub.close))
@@ -315,15 +338,15 @@ class Vm:
             with located(drive.origin):
                 self.backends.add_drive(drive)
 
-    def _locked(self, close: Callable[[], None]) -> None:
+    def _locked(self, action: Callable[[], None]) -> None:
         with self.machine.lock:
-            close()
+            action()
 
     # -- life
 
     def start(self) -> None:
         """Let the guest run, or go on. Does nothing if it runs. Raises `RuntimeError` after
-        `close`."""
+        `close`, and before `exit_preconfig`."""
         self._check_open()
         if self.runner.running:
             return
@@ -435,6 +458,8 @@ class Vm:
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the machine is closed; make a new one")
+        if not self.initialized:
+            raise RuntimeError("the machine is not there before exit_preconfig")
 
     def _release(self) -> None:
         closers, self._closers = self._closers, []

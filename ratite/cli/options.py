@@ -228,6 +228,8 @@ OPTIONS: tuple[Option, ...] = (
            Store("echr", convert.integer(0, 255))),
 
     Option("S", R, "", "do not start the CPUs yet", Flag("start_paused", True)),
+    Option("preconfig", R, "", "wait for a monitor's x-exit-preconfig before the machine is built",
+           Flag("preconfig", True)),
     Option("no-reboot", R, "", "end where the guest reboots",
            Flag("on_reboot", RebootAction.SHUTDOWN)),
     Option("no-shutdown", R, "", "stay, paused, where the guest powers off",

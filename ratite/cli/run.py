@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def run_machine(config: MachineConfig, program: str) -> int:
     program to end does so properly, images closed and terminal restored, with status 0. `program`
     stands in front of messages. Raises `ConfigError` or `HostError`.
     """
-    if config.process.daemonize and config.boot.dump_dtb is None:
+    if config.boot.dump_dtb is not None:
+        config = replace(config, preconfig=False)
+    elif config.process.daemonize:
         return _daemonize(config, program)
     return _run(config, program, _nothing)
 
@@ -44,7 +47,7 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                     return 0
                 signals.action = partial(vm.quit, Cause.HOST_SIGNAL)
                 ready()
-                if not config.start_paused:
+                if not (config.start_paused or config.preconfig):
                     vm.start()
                 signals.release()
                 _tune_collector()

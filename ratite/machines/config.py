@@ -335,6 +335,7 @@ class MachineConfig:
     on_panic: PanicAction = PanicAction.SHUTDOWN
     on_watchdog: WatchdogAction = WatchdogAction.RESET
     start_paused: bool = False  # -S
+    preconfig: bool = False  # build the machine only when a monitor says so
     name: str | None = None
     uuid: str | None = None  # lower case, with dashes
     echr: int = 1  # code of the escape character of a multiplexed terminal: Ctrl-A

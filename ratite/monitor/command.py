@@ -45,6 +45,7 @@ class Command:
     since: str
     features: tuple[str, ...]
     allow_oob: bool
+    preconfig: bool  # allowed before the machine is built, too
     vm_parameter: str
     session_parameter: str
     variants: Callable[[ObjectType], ObjectType] | None
@@ -82,6 +83,7 @@ def command(
     since: str = "0.1",
     features: tuple[str, ...] = (),
     allow_oob: bool = False,
+    preconfig: bool = False,
     variants: Callable[[ObjectType], ObjectType] | None = None,
 ) -> Callable[[F], F]:
     """Enter a function as the command `name`. `variants` completes the arguments' type, for
@@ -114,6 +116,7 @@ def command(
             since,
             features,
             allow_oob,
+            preconfig,
             vm,
             session,
             variants,

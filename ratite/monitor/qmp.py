@@ -155,6 +155,10 @@ class QmpMonitor:
             raise CommandNotFound(f"The command {name} has not been found")
         if "exec-oob" in request and not command.allow_oob:
             raise QmpError(f"The command {name} does not support OOB")
+        if not (self._vm.initialized or command.preconfig):
+            raise QmpError(
+                f"The command '{name}' is permitted only after machine initialization has completed"
+            )
         return command.execute(self._vm, self.session, arguments)
 
     def _check(self, request: dict[str, object]) -> tuple[str, dict[str, object]]:

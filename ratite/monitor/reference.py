@@ -61,6 +61,8 @@ def _command(command: Command) -> Iterator[str]:
         yield from ("Arguments:", "", *members, "")
     if command.returns is not None:
         yield from (f"Returns {_shown(command.returns)}.", "")
+    if command.preconfig:
+        yield from ("Also before the machine is built (`-preconfig`).", "")
     yield from (f"Since {command.since}.", "")
 
 

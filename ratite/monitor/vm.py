@@ -66,6 +66,10 @@ class Vm(Protocol):
     on_end: Callable[[], None]
 
     @property
+    def initialized(self) -> bool:
+        """Whether the machine is there. If not (-preconfig), its root object is, and backends."""
+
+    @property
     def config(self) -> MachineConfig:
         """What the user asked for."""
 
@@ -100,6 +104,9 @@ class Vm(Protocol):
     def serve_gdb(self, device: str) -> str:
         """Serve gdb on a device, in the words of `-gdb`; returns its address, "" for `none`. Raises
         `ConfigError` or `HostError`."""
+
+    def exit_preconfig(self) -> None:
+        """Build the machine, and let it run. Raises `ConfigError` or `HostError`."""
 
     def start(self) -> None:
         """Let the guest run, or go on."""

@@ -110,7 +110,7 @@ def users(vm: Vm) -> dict[int, str]:
     return found
 
 
-@command("query-block")
+@command("query-block", preconfig=True)
 def query_block(vm: Vm) -> list[BlockInfo]:
     """All drives."""
     attached = users(vm)
@@ -128,7 +128,7 @@ def query_block(vm: Vm) -> list[BlockInfo]:
     ]
 
 
-@command("query-named-block-nodes")
+@command("query-named-block-nodes", preconfig=True)
 def query_named_block_nodes(
     vm: Vm, flat: Annotated[bool | None, Doc("leave out what lies below a node")] = None
 ) -> list[BlockDeviceInfo]:
@@ -178,7 +178,7 @@ class BlockStats:
     node_name: str | None = None
 
 
-@command("query-blockstats")
+@command("query-blockstats", preconfig=True)
 def query_blockstats(
     vm: Vm, query_nodes: Annotated[bool | None, Doc("by node, not by drive")] = None
 ) -> list[BlockStats]:
@@ -202,7 +202,7 @@ def query_blockstats(
     return found
 
 
-@command("query-block-jobs")
+@command("query-block-jobs", preconfig=True)
 def query_block_jobs() -> list[Any]:
     """What is going on in the block graph in the background: nothing."""
     return []

@@ -33,7 +33,7 @@ class ChardevInfo:
     frontend_open: Annotated[bool, Doc("whether a device or monitor uses it")]
 
 
-@command("query-chardev")
+@command("query-chardev", preconfig=True)
 def query_chardev(vm: Vm) -> list[ChardevInfo]:
     """All character backends."""
     return [

@@ -30,7 +30,7 @@ class Capability(Enum):
     OOB = "oob"
 
 
-@command("qmp_capabilities")
+@command("qmp_capabilities", preconfig=True)
 def qmp_capabilities(
     enable: Annotated[list[Capability] | None, Doc("what to switch on")] = None,
 ) -> None:
@@ -54,7 +54,7 @@ class VersionInfo:
     package: Annotated[str, Doc("name and version of the program")]
 
 
-@command("query-version")
+@command("query-version", preconfig=True)
 def query_version() -> VersionInfo:
     """Version of the protocol and of the program."""
     return VersionInfo(VersionTriple(*COMPATIBLE), PACKAGE)
@@ -67,7 +67,7 @@ class CommandInfo:
     name: str
 
 
-@command("query-commands")
+@command("query-commands", preconfig=True)
 def query_commands() -> list[CommandInfo]:
     """All commands."""
     return [CommandInfo(name) for name in sorted(load())]
@@ -92,7 +92,7 @@ def _schema() -> list[dict[str, object]]:
     return schema_of(COMMANDS.values(), EVENTS.values())
 
 
-@command("query-qmp-schema")
+@command("query-qmp-schema", preconfig=True)
 def query_qmp_schema() -> list[Any]:
     """The schema: every command and event and the types that they use, in QEMU's form."""
     return list(_schema())
@@ -121,7 +121,7 @@ class NameInfo:
     name: Annotated[str | None, Doc("what -name says")] = None
 
 
-@command("query-name")
+@command("query-name", preconfig=True)
 def query_name(vm: Vm) -> NameInfo:
     """The guest's name."""
     return NameInfo(vm.config.name)
@@ -134,7 +134,7 @@ class UuidInfo:
     UUID: str
 
 
-@command("query-uuid")
+@command("query-uuid", preconfig=True)
 def query_uuid(vm: Vm) -> UuidInfo:
     """The guest's UUID; all zeros if it has none."""
     return UuidInfo(vm.config.uuid or NO_UUID)

@@ -160,7 +160,7 @@ class HotpluggableCpu:
     qom_path: str | None = None
 
 
-@command("query-hotpluggable-cpus")
+@command("query-hotpluggable-cpus", preconfig=True)
 def query_hotpluggable_cpus(vm: Vm) -> list[HotpluggableCpu]:
     """The CPUs that could be plugged in. No board can do that yet, so that this fails."""
     raise QmpError("The feature 'query-hotpluggable-cpus' is not enabled")
@@ -210,14 +210,14 @@ class Memdev:
     reserve: bool | None = None
 
 
-@command("query-memdev")
+@command("query-memdev", preconfig=True)
 def query_memdev(vm: Vm) -> list[Memdev]:
     """The memory backends: guest RAM."""
     chosen = [node for node in vm.root.walk() if isinstance(node, MemoryBackend)]
     shown = [
         _memdev(node.id, node.size, share=node.share, prealloc=node.prealloc) for node in chosen
     ]
-    if vm.config.memory_backend is None and vm.machine.ram_id:
+    if vm.initialized and vm.config.memory_backend is None and vm.machine.ram_id:
         shown.append(_memdev(vm.machine.ram_id, vm.machine.memory_size))
     return shown
 
@@ -239,7 +239,7 @@ class IothreadInfo:
     aio_max_batch: int
 
 
-@command("query-iothreads")
+@command("query-iothreads", preconfig=True)
 def query_iothreads(vm: Vm) -> list[IothreadInfo]:
     """The I/O threads: none."""
     return []
@@ -369,7 +369,7 @@ class CommandLineOptionInfo:
     parameters: list[CommandLineParameterInfo]
 
 
-@command("query-command-line-options")
+@command("query-command-line-options", preconfig=True)
 def query_command_line_options(
     vm: Vm, option: Annotated[str | None, Doc("only this one")] = None
 ) -> list[CommandLineOptionInfo]:

@@ -53,7 +53,7 @@ class ObjectPropertyInfo:
     default_value: Any | None = None
 
 
-@command("qom-list")
+@command("qom-list", preconfig=True)
 def qom_list(
     vm: Vm, path: Annotated[str, Doc("absolute, or the tail of one path only")]
 ) -> list[ObjectPropertyInfo]:
@@ -64,13 +64,13 @@ def qom_list(
     ]
 
 
-@command("qom-get")
+@command("qom-get", preconfig=True)
 def qom_get(vm: Vm, path: str, property: str) -> Any:
     """The value of a property. That of a child or link is a path."""
     return find_object(vm, path).get_property(property)
 
 
-@command("qom-set")
+@command("qom-set", preconfig=True)
 def qom_set(vm: Vm, path: str, property: str, value: Any) -> None:
     """Set a property."""
     find_object(vm, path).set_property(property, value, vm.backends.resolve)
@@ -100,7 +100,7 @@ def parent_name(cls: type[Object]) -> str:
     return "object"
 
 
-@command("qom-list-types")
+@command("qom-list-types", preconfig=True)
 def qom_list_types(
     vm: Vm,
     implements: Annotated[str | None, Doc("only types that are of this one")] = None,
@@ -142,7 +142,7 @@ def device_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
     return [_describe(entry) for entry in cls.properties().values()]
 
 
-@command("qom-list-properties")
+@command("qom-list-properties", preconfig=True)
 def qom_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
     """The properties of a type of object."""
     cls = find_type(typename)
@@ -193,7 +193,7 @@ def _object_variants(arguments: ObjectType) -> ObjectType:
     )
 
 
-@command("object-add", variants=_object_variants)
+@command("object-add", preconfig=True, variants=_object_variants)
 def object_add(
     vm: Vm,
     qom_type: Annotated[str, Doc("its type")],
@@ -223,7 +223,7 @@ def _is_used(vm: Vm, found: Object) -> bool:
     return any(entry.kind and entry.get(node) is found for node, entry in properties)
 
 
-@command("object-del")
+@command("object-del", preconfig=True)
 def object_del(vm: Vm, id: str) -> None:
     """Delete an object that `object-add` or `-object` made. It must not be in use."""
     found = vm.root.children["objects"].children.get(id)

@@ -28,10 +28,11 @@ class StatusInfo:
     status: RunState
 
 
-@command("query-status")
+@command("query-status", preconfig=True)
 def query_status(vm: Vm) -> StatusInfo:
     """What the machine is doing."""
-    return StatusInfo(vm.runner.running, False, vm.machine.run_state)
+    running = vm.initialized and vm.runner.running
+    return StatusInfo(running, False, vm.machine.run_state)
 
 
 @command("stop")
@@ -48,7 +49,17 @@ def cont(vm: Vm) -> None:
     vm.start()
 
 
-@command("quit")
+@command("x-exit-preconfig", features=("unstable",), preconfig=True)
+def exit_preconfig(vm: Vm) -> None:
+    """Build the machine, which -preconfig has put off, and let the guest run unless -S is given.
+    The program ends if the machine cannot be built.
+    """
+    if vm.initialized:
+        raise QmpError("The command is permitted only before machine initialization")
+    vm.exit_preconfig()
+
+
+@command("quit", preconfig=True)
 def quit(vm: Vm) -> None:
     """End the program. The guest is not asked."""
     vm.quit(Cause.HOST_QMP_QUIT)
@@ -78,7 +89,7 @@ def inject_nmi(vm: Vm) -> None:
     raise QmpError(UNSUPPORTED)
 
 
-@command("set-action")
+@command("set-action", preconfig=True)
 def set_action(
     vm: Vm,
     reboot: Annotated[RebootAction | None, Doc("what the guest's reboot does")] = None,

@@ -135,6 +135,11 @@ class HmpCommand:
     arguments: tuple[Argument, ...]
     help: str
     info: bool
+    preconfig: bool  # allowed before the machine is built, too
+
+    def available(self, vm: Vm) -> bool:
+        """Whether it can be done now."""
+        return self.preconfig or vm.initialized
 
     @property
     def usage(self) -> str:
@@ -271,16 +276,16 @@ INFO: dict[str, HmpCommand] = {}
 Function = Callable[..., str | None]
 
 
-def hmp(names: str, help: str) -> Callable[[Function], Function]:
+def hmp(names: str, help: str, *, preconfig: bool = False) -> Callable[[Function], Function]:
     """Enter a function as a command; several names are separated by `|`. `info X` is `X` of the
-    command `info`.
+    command `info`. `preconfig`: it needs no machine but its root object.
     """
 
     def enter(function: Function) -> Function:
         info = names.startswith("info ")
         found = tuple(names.removeprefix("info ").split("|"))
         table = INFO if info else COMMANDS
-        made = HmpCommand(found, function, _arguments(function), help, info)
+        made = HmpCommand(found, function, _arguments(function), help, info, preconfig)
         for name in found:
             assert name not in table, f"two commands '{name}'"
             table[name] = made

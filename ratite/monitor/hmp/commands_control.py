@@ -14,12 +14,13 @@ from ratite.monitor.hmp.command import COMMANDS, INFO, Completed, File, HmpComma
 from ratite.monitor.vm import halted
 
 
-def _listing(table: dict[str, HmpCommand]) -> str:
-    lines = sorted({command.usage for command in table.values()})
+def _listing(shell: Shell, table: dict[str, HmpCommand]) -> str:
+    available = (command for command in table.values() if command.available(shell.vm))
+    lines = sorted({command.usage for command in available})
     return "".join(f"{line}\n" for line in lines)
 
 
-@hmp("help|?", "show the help")
+@hmp("help|?", "show the help", preconfig=True)
 def help(
     shell: Shell,
     cmd: Annotated[str, Completed(lambda shell: COMMANDS)] = "",
@@ -27,29 +28,37 @@ def help(
 ) -> str:
     """What there is, or how one command is used."""
     if not cmd:
-        return _listing(COMMANDS)
+        return _listing(shell, COMMANDS)
     if cmd == "info":
         if not topic:
-            return _listing(INFO)
+            return _listing(shell, INFO)
         found = INFO.get(topic)
         cmd = f"info {topic}"
     elif cmd == "log":
         return help_text("log")
     else:
         found = COMMANDS.get(cmd)
-    return f"{found.usage}\n" if found is not None else f"unknown command: '{cmd}'\n"
+    if found is None or not found.available(shell.vm):
+        return f"unknown command: '{cmd}'\n"
+    return f"{found.usage}\n"
 
 
-@hmp("info", "show various information about the system state")
+@hmp("info", "show various information about the system state", preconfig=True)
 def info(shell: Shell, subcommand: Annotated[str, Completed(lambda shell: INFO)] = "") -> str:
     """What `info` can show."""
-    return _listing(INFO)
+    return _listing(shell, INFO)
 
 
-@hmp("quit|q", "quit the emulator")
+@hmp("quit|q", "quit the emulator", preconfig=True)
 def quit(shell: Shell) -> None:
     """End the program."""
     run_state.quit(shell.vm)
+
+
+@hmp("exit_preconfig", "exit the preconfig state", preconfig=True)
+def exit_preconfig(shell: Shell) -> None:
+    """Build the machine, and let the guest run."""
+    run_state.exit_preconfig(shell.vm)
 
 
 @hmp("stop|s", "stop emulation")

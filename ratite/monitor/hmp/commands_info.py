@@ -16,13 +16,13 @@ from ratite.monitor.vm import halted
 KINDS_OF_STATE = ("running", "paused")
 
 
-@hmp("info version", "show the version")
+@hmp("info version", "show the version", preconfig=True)
 def version(shell: Shell) -> str:
     """The version of the protocol and the program."""
     return version_text() + "\n"
 
 
-@hmp("info status", "show the current VM status (running|paused)")
+@hmp("info status", "show the current VM status (running|paused)", preconfig=True)
 def status(shell: Shell) -> str:
     """What the machine is doing."""
     found = run_state.query_status(shell.vm)
@@ -31,13 +31,13 @@ def status(shell: Shell) -> str:
     return f"VM status: {text}{f' ({word})' if word not in KINDS_OF_STATE else ''}\n"
 
 
-@hmp("info name", "show the current VM name")
+@hmp("info name", "show the current VM name", preconfig=True)
 def name(shell: Shell) -> str:
     """What -name says."""
     return f"{shell.vm.config.name}\n" if shell.vm.config.name else ""
 
 
-@hmp("info uuid", "show the current VM UUID")
+@hmp("info uuid", "show the current VM UUID", preconfig=True)
 def uuid(shell: Shell) -> str:
     """What -uuid says."""
     return f"{control.query_uuid(shell.vm).UUID}\n"
@@ -51,7 +51,7 @@ def kvm(shell: Shell) -> str:
     return f"kvm support: {state if found.present else 'not compiled'}\n"
 
 
-@hmp("info history", "show the command line history")
+@hmp("info history", "show the command line history", preconfig=True)
 def history(shell: Shell) -> str:
     """The lines typed here."""
     lines = shell.session.history
@@ -195,7 +195,7 @@ def memory_devices(shell: Shell) -> str:
     return ""
 
 
-@hmp("info memdev", "show memory backends")
+@hmp("info memdev", "show memory backends", preconfig=True)
 def memdev(shell: Shell) -> str:
     """The memory backends."""
     shown = []
@@ -217,7 +217,7 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-@hmp("info iothreads", "show iothreads")
+@hmp("info iothreads", "show iothreads", preconfig=True)
 def iothreads(shell: Shell) -> str:
     """The I/O threads: none."""
     return ""
@@ -229,7 +229,7 @@ def balloon(shell: Shell) -> str:
     return f"balloon: actual={machines.query_balloon(shell.vm).actual >> 20}\n"
 
 
-@hmp("info chardev", "show the character devices")
+@hmp("info chardev", "show the character devices", preconfig=True)
 def chardev(shell: Shell) -> str:
     """The character backends."""
     found = chardevs.query_chardev(shell.vm)

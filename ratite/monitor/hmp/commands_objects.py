@@ -38,7 +38,7 @@ Path = Annotated[str, Completed(_paths)]
 ChardevId = Annotated[str, Completed(_chardev_ids)]
 
 
-@hmp("qom-list", "list QOM properties")
+@hmp("qom-list", "list QOM properties", preconfig=True)
 def qom_list(shell: Shell, path: Path = "") -> str:
     """The properties and children of an object."""
     if not path:
@@ -47,14 +47,16 @@ def qom_list(shell: Shell, path: Path = "") -> str:
     return "".join(f"{info.name} ({info.type})\n" for info in infos)
 
 
-@hmp("qom-get", "print QOM property")
+@hmp("qom-get", "print QOM property", preconfig=True)
 def qom_get(shell: Shell, path: Path, property: str) -> str:
     """A property's value, as JSON."""
     value = objects.qom_get(shell.vm, path, property)
     return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
 
 
-@hmp("qom-set", "set QOM property.\n\t\t\t-j: the value is specified in json format.")
+@hmp(
+    "qom-set", "set QOM property.\n\t\t\t-j: the value is specified in json format.", preconfig=True
+)
 def qom_set(
     shell: Shell, path: Path, property: str, value: Rest, json_: Annotated[bool, Flag("j")] = False
 ) -> None:
@@ -68,7 +70,7 @@ def qom_set(
     objects.qom_set(shell.vm, path, property, given)
 
 
-@hmp("object_add", "create QOM object")
+@hmp("object_add", "create QOM object", preconfig=True)
 def object_add(shell: Shell, object: Rest) -> None:
     """Make an object: `[qom-type=]TYPE,id=ID[,PROP=VALUE]...`."""
     given = parse_keyval(object, "qom-type")
@@ -82,7 +84,7 @@ def _object_ids(shell: Shell) -> Iterable[str]:
     return shell.vm.root.children["objects"].children
 
 
-@hmp("object_del", "destroy QOM object")
+@hmp("object_del", "destroy QOM object", preconfig=True)
 def object_del(shell: Shell, id: Annotated[str, Completed(_object_ids)]) -> None:
     """Delete an object."""
     objects.object_del(shell.vm, id)
@@ -140,13 +142,13 @@ def ringbuf_write(shell: Shell, device: ChardevId, data: str) -> None:
     chardevs.ringbuf_write(shell.vm, device, data)
 
 
-@hmp("getfd", "receive a file descriptor via SCM rights and assign it a name")
+@hmp("getfd", "receive a file descriptor via SCM rights and assign it a name", preconfig=True)
 def getfd(shell: Shell, name: str) -> None:
     """Keep the descriptor that came with this line."""
     descriptors.getfd(shell.session, name)
 
 
-@hmp("closefd", "close a file descriptor previously passed via SCM rights")
+@hmp("closefd", "close a file descriptor previously passed via SCM rights", preconfig=True)
 def closefd(shell: Shell, name: str) -> None:
     """Close a descriptor that `getfd` kept."""
     descriptors.closefd(shell.session, name)

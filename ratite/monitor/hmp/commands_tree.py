@@ -60,7 +60,7 @@ def _paths(shell: Shell) -> Iterable[str]:
     return (node.path for node in shell.vm.root.walk())
 
 
-@hmp("info qom-tree", "show QOM composition tree")
+@hmp("info qom-tree", "show QOM composition tree", preconfig=True)
 def qom_tree(shell: Shell, path: Annotated[str, Completed(_paths)] = "") -> str:
     """The objects below a path, or below the machine."""
     start = shell.vm.root.resolve(path or "/machine")

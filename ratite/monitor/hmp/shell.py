@@ -27,6 +27,8 @@ def run_line(shell: Shell, line: str) -> str:
         command = INFO.get(topic)
         if command is None:
             return f"unknown command: '{shown}'\n"
+    if not command.available(shell.vm):
+        return f"Command '{shown}' not available until machine initialization has completed.\n"
     return _run(shell, command, shown, rest)
 
 
@@ -64,7 +66,7 @@ def completions(shell: Shell, line: str) -> list[str]:
     if done and done[0] == "info":
         table, done = INFO, done[1:]
     if not done:
-        found = set(table)
+        found = {word for word, entry in table.items() if entry.available(shell.vm)}
     else:
         command = table.get(done[0])
         places = [a for a in command.arguments if not a.letter] if command else []
