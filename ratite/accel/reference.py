@@ -110,6 +110,11 @@ class ReferenceBus:
         place = PhysRange.at(found)
         return int(place.host) + gpa - int(place.start) if place.host else 0
 
+    def written(self, gpa: int, size: int) -> None:
+        """RAM was written by its host address."""
+        found = find_range(self._cpu.state, u64(gpa))
+        self._ram.mark_written(_ram_address(PhysRange.at(found), gpa), size)
+
     def fetch(self, gva: int) -> int:
         """A 16-bit parcel of code."""
         _, host, _ = self._place(gva, 2, EXECUTE)

@@ -33,7 +33,7 @@ from ratite.isa.riscv.state import (
 )
 from ratite.isa.riscv.trap import mip
 from ratite.isa.state import EXECUTE, READ, GuestException, PhysRange, find_range
-from ratite.memory import AddressSpace
+from ratite.memory import AddressSpace, Gpa
 from ratite.native import i64, u8, u32, u64
 from ratite.qom import Doc, Object
 
@@ -179,8 +179,13 @@ class _DebugBus:
     """Page tables as the walker reaches them in CPython while the hart is on the JIT. The walker
     makes no other access."""
 
-    def __init__(self, hart: Hart) -> None:
+    def __init__(self, hart: Hart, space: AddressSpace) -> None:
         self._hart = hart
+        self._space = space
+
+    def written(self, gpa: int, size: int) -> None:
+        """The walk set A and D bits."""
+        self._space.mark_written(Gpa(gpa), size)
 
     def physical(self, gpa: int) -> int:
         """Host address of RAM."""
@@ -288,7 +293,7 @@ class RiscvVcpu(Vcpu):
         """
         hart = self.state
         bus = hart.__dict__.get("bus")
-        hart.bus = _DebugBus(hart)
+        hart.bus = _DebugBus(hart, self.space)
         try:
             for index in (int(hart.mmu_index), MMU_SUPERVISOR_SUM, MMU_USER):
                 for access in (READ, EXECUTE):

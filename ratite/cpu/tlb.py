@@ -439,6 +439,12 @@ def note_store(cpu: CpuState, gva: u64, size: u64) -> None:
 
 
 @native
+def note_table_write(cpu: CpuState, ram: u64, size: u64) -> None:
+    """After the page walker set A and D bits: log it as any other store. No lock is held."""
+    Shared.at(cpu.machine).note_write(u64(0), ram, size)
+
+
+@native
 def store_in_page(cpu: CpuState, gva: u64, value: u64, size: u32) -> None:
     """Store to one page."""
     tag = tag_for(cpu, gva, u64(size), u32(WRITE))

@@ -74,6 +74,9 @@ class Bus(Protocol):
     def physical(self, gpa: int) -> int:
         """Host address of guest RAM at `gpa`, 0 if there is none."""
 
+    def written(self, gpa: int, size: int) -> None:
+        """Tell the dirty clients of a write to guest RAM that was made by its host address."""
+
 
 class PhysMap(Struct):
     """The physical memory map for native code: this header, then `count` ranges. Immutable once
@@ -291,6 +294,25 @@ class CpuState(Struct):
         """`physical` in CPython."""
         return u64(self.bus.physical(int(gpa)))
 
+    @native
+    def wrote(self, gpa: u64, size: u64) -> None:
+        """The RAM at `gpa` was written by its host address, within one page."""
+        if native_only():
+            place = PhysRange.at(find_range(self, gpa))
+            note_write(self, place.ram + (gpa - place.start), size)
+        else:
+            self.tell_written(gpa, size)
+
+    @intrinsic("guest_written")
+    def tell_written(self, gpa: u64, size: u64) -> None:
+        """`wrote` in CPython."""
+        self.bus.written(int(gpa), int(size))
+
+
+@native
+def note_write(cpu: CpuState, ram: u64, size: u64) -> None:
+    """Replaced by `ratite.cpu.tlb.note_table_write`: dirty maps are not the instruction set's."""
+
 
 @native
 def find_range(cpu: CpuState, gpa: u64) -> u64:
@@ -327,4 +349,5 @@ __all__ = [
     "PhysMap",
     "PhysRange",
     "find_range",
+    "note_write",
 ]

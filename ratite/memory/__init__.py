@@ -11,7 +11,7 @@ from ratite.memory.address import (
 )
 from ratite.memory.dump import mtree, mtree_flat, ramblock_info
 from ratite.memory.flatview import FlatRange, FlatView
-from ratite.memory.ram import DirtyClient, RAMBlock, RamList
+from ratite.memory.ram import DirtyClient, RAMBlock, RamList, runs
 from ratite.memory.region import AccessSizes, Endianness, IoOps, MemoryRegion, RegionKind
 from ratite.memory.space import AddressSpace, ViewListener
 
@@ -31,6 +31,7 @@ __all__ = [
     "DirtyClient",
     "RAMBlock",
     "RamList",
+    "runs",
     "AccessSizes",
     "Endianness",
     "IoOps",

@@ -8,7 +8,7 @@ import enum
 import errno
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.memory.address import PAGE_BITS, PAGE_SIZE, Hva, RamAddr
@@ -18,6 +18,15 @@ CodeListener = Callable[[RamAddr, int], None]
 _MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 _SPACE_SIZE = 1 << 42  # RAM addresses are below this
 _BLOCK_ALIGN = 256 << 10  # as QEMU places blocks, so that offsets in `info ramblock` agree
+
+
+def runs(dirty: bytes) -> Iterator[tuple[int, int]]:
+    """The runs of dirty pages: index of the first, index after the last."""
+    stop = 0
+    while (start := dirty.find(1, stop)) >= 0:
+        stop = dirty.find(0, start)
+        stop = len(dirty) if stop < 0 else stop
+        yield start, stop
 
 
 class DirtyClient(enum.IntEnum):
@@ -192,14 +201,25 @@ class RamList:
 
     def take_dirty(self, client: DirtyClient, ram_addr: RamAddr, size: int) -> bytes:
         """The dirty bytes of the pages touched by a range, which are clean for this client from now
-        on.
+        on. Writers may be at work: a page that gets dirty meanwhile is in this answer or stays
+        dirty. Their softmmu TLBs are the caller's affair.
         """
         first = ram_addr >> PAGE_BITS
         end = ((ram_addr + size - 1) >> PAGE_BITS) + 1
         view = self._dirty[client].view[first:end]
         taken = bytes(view)
-        view[:] = bytes(len(taken))
+        # Bytes that were 0 are left alone: one may be 1 by now.
+        for start, stop in runs(taken):
+            view[start:stop] = bytes(stop - start)
         return taken
+
+    def mark_all(self, client: DirtyClient) -> None:
+        """Make every page dirty for a client that does not look any more, so that stores go
+        straight to memory again.
+        """
+        for block in self._blocks:
+            first, count = block.offset >> PAGE_BITS, block.size >> PAGE_BITS
+            self._dirty[client].view[first : first + count] = b"\1" * count
 
     def _place(self, size: int) -> RamAddr:
         """The lowest offset of the smallest gap that the block fits into."""

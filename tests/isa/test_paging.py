@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from ratite.isa.riscv.state import ADUE, MXR, PBMTE, SUM
+from ratite.isa.riscv.state import ADUE, FS, MXR, PBMTE, SUM
+from ratite.memory import DirtyClient, RamAddr
 from ratite.native import u64
 from tests.isa.assembler import assemble
 from tests.isa.guest import (
@@ -628,3 +629,44 @@ def test_two_fences_in_a_row_both_count(executor: Executor) -> None:
     for gva in (GVA, GVA + 0x1000):
         assert access(executor, "lbu x1, 0(x2)", gva, SUPERVISOR) is None
         assert executor.hart.x[1] == 2
+
+
+def test_a_walk_that_sets_accessed_and_dirty_makes_the_tables_page_dirty(
+    executor: Executor,
+) -> None:
+    pages = Pages(executor, "sv39")
+    executor.hart.menvcfg = u64(ADUE)
+    entry = pages.map(GVA, 0x5000, V | R | W)
+    dirty = executor.ram_list.dirty_map(DirtyClient.MIGRATION)
+    for instruction, expected in [("ld x1, 0(x2)", 1), ("ld x1, 0(x2)", 0), ("sd x1, 0(x2)", 1)]:
+        executor.ram_list.take_dirty(DirtyClient.MIGRATION, RamAddr(0), RAM_SIZE)
+        executor.cpu.flush()
+        assert access(executor, instruction, GVA, SUPERVISOR) is None
+        assert dirty[entry >> 12] == expected, instruction
+
+
+STORES = "sb sh sw sd fsw fsd amoadd.w amoswap.d sc.d cbo.zero c.sd".split()
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_every_store_makes_its_page_dirty(executor: Executor, name: str) -> None:
+    program = {
+        "fsw": "fsw f1, 0(x2)",
+        "fsd": "fsd f1, 0(x2)",
+        "amoadd.w": "amoadd.w x1, x3, (x2)",
+        "amoswap.d": "amoswap.d x1, x3, (x2)",
+        "sc.d": "sc.d x1, x3, (x2)",
+        "cbo.zero": "cbo.zero (x2)",
+        "c.sd": "c.sd x9, 0(x8)",
+    }.get(name, f"{name} x3, 0(x2)")
+    executor.hart.mstatus = u64(FS)
+    executor.hart.x[8] = u64(0x6000)
+    dirty = executor.ram_list.dirty_map(DirtyClient.MIGRATION)
+    for _ in range(2):
+        executor.ram_list.take_dirty(DirtyClient.MIGRATION, RamAddr(0), RAM_SIZE)
+        executor.cpu.flush()
+        if name == "sc.d":
+            assert access(executor, "lr.d x1, (x2)", 0x6000) is None
+        executor.hart.mstatus = u64(FS)
+        assert access(executor, program, 0x6000) is None
+        assert dirty[6] == 1

@@ -27,7 +27,7 @@ from ratite.cpu.machine import Block
 from ratite.cpu.space import ENTRY_SHIFT, TABLE_SIZE, TlbEntry
 from ratite.isa.decoder import decode_functions, leaves
 from ratite.isa.spec import Insn, Operand
-from ratite.isa.state import WRITE, CpuState
+from ratite.isa.state import WRITE, CpuState, note_write
 from ratite.native import ir
 from ratite.native.frontend import Lifter, Program
 from ratite.native.lower import Lowering, Policy, lower_module, native_signature
@@ -458,7 +458,7 @@ def build_program(
     """All functions of tier 0 for an instruction set."""
     instructions = target.instructions
     state: Any = instructions.state
-    program = Program({**target.hooks, **decoders})
+    program = Program({**target.hooks, **decoders, note_write: tlb.note_table_write})
     handlers = {
         name: lift_handler(program, insn, state) for name, insn in instructions.insns.items()
     }

@@ -194,6 +194,8 @@ def _leaf(
             access_fault(hart, gva, access)
         if atomic_cas(host, pte, wanted) != pte:
             allowed = u32(RETRY)  # another hart changed the entry
+        else:
+            hart.wrote(entry_address, u64(8))
     if wanted & PTE_D == 0:
         allowed &= ~WRITE
     size_shift = shift
