@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from ratite.accel.registry import make_engine
 from ratite.backends import Backends
+from ratite.block import Drive
 from ratite.chardev import LocalChardev, MuxActions
 from ratite.cli.convert import accel as read_accel
 from ratite.cli.convert import cpu as read_cpu
@@ -57,6 +59,7 @@ from ratite.machines.lifecycle import (
 )
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
 from ratite.memory import Gpa, MemTxResult
+from ratite.migration.snapshot import Snapshots
 from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
 from ratite.qom import Container, find_type, keyword_arguments
@@ -186,6 +189,7 @@ class Vm:
         self.machine = self._make_machine()
         self.loop = EventLoop(self.machine.lock)
         self.hub = MonitorHub(self)
+        self.snapshots = Snapshots(self)
         self.backends = Backends(
             self.loop,
             mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
@@ -354,6 +358,53 @@ class Vm:
             self.machine.run_state = RunState.RUNNING
         self._happened(Change.RESUME)
         self.runner.resume()
+
+    @contextmanager
+    def held(self, state: str) -> Iterator[None]:
+        """No vCPU executes inside, and the run state is `state`; afterwards all is as before."""
+        before = self.machine.run_state
+        running = before is RunState.RUNNING
+        if running:
+            self.stop(RunState(state))
+        self.machine.run_state = RunState(state)
+        try:
+            yield
+        finally:
+            if self.machine.run_state is RunState(state):
+                self.machine.run_state = before
+                if running:
+                    self._happened(Change.RESUME)
+                    self.runner.resume()
+
+    def fail(self) -> None:
+        """The guest's state is lost, and it cannot run until it is reset."""
+        self.machine.run_state = RunState.INTERNAL_ERROR
+
+    def save_snapshot(self, tag: str = "", *, path: str | Path | None = None) -> str:
+        """Save the machine and the content of its writable drives, beside the first of these or in
+        a new directory `path`; returns the tag, which is made of the time if none is given. Raises
+        `ConfigError` or `HostError`, with nothing changed.
+        """
+        self._check_open()
+        if path is None:
+            return self.loop.call(lambda: self.snapshots.save(tag))
+        self.loop.call(lambda: self.snapshots.save_at(Path(path), tag))
+        return tag
+
+    def load_snapshot(self, tag: str = "", *, path: str | Path | None = None) -> None:
+        """Go back to a snapshot; a guest that runs goes on from there. Raises `ConfigError` or
+        `HostError`, with nothing changed.
+        """
+        self._check_open()
+        if path is None:
+            self.loop.call(lambda: self.snapshots.load(tag))
+        else:
+            self.loop.call(lambda: self.snapshots.load_at(Path(path)))
+
+    @property
+    def disks(self) -> Mapping[str, Drive]:
+        """The drives by id."""
+        return self.backends.drives
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Pause the guest. Does nothing if it does not run."""

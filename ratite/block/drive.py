@@ -7,7 +7,9 @@ under the machine lock again, one wake-up for all that are ready.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
+from ratite.block.copies import copy_in, copy_out
 from ratite.block.image import BlockNode
 from ratite.core.errors import ConfigError
 from ratite.core.threads import NamedThread
@@ -87,8 +90,12 @@ class Drive:
     finish in any order; a flush covers the writes that were reported done before it was asked for.
     """
 
-    def __init__(self, id: str, node: BlockNode, loop: Poster, pool: IoPool) -> None:
+    def __init__(
+        self, id: str, node: BlockNode, loop: Poster, pool: IoPool, *, active: bool = True
+    ) -> None:
+        """`active` says whether the image is this machine's already."""
         self.id = id
+        self.active = active
         self.node = node
         self.write_cache = node.cache.write_cache
         self.stats = DriveStats()
@@ -211,6 +218,36 @@ class Drive:
                 self._idle.wait_for(lambda: not self._in_flight)
             self._complete()
 
+    # -- snapshots and migration: nothing is in flight
+
+    @property
+    def path(self) -> str:
+        """The image's file; "" if it has none."""
+        return self.node.name if os.path.isfile(self.node.name) else ""
+
+    def copy_out(self, path: str) -> None:
+        """Copy the content into a new file. Raises HostError."""
+        copy_out(self.node, path)
+
+    def copy_in(self, path: str) -> None:
+        """Replace the content by a file's, which `copy_out` made. Raises HostError."""
+        copy_in(self.node, path)
+
+    def activate(self) -> None:
+        """Claim the image for this machine again. Raises HostError if another has it."""
+        if not self.active:
+            self.node.activate()
+            self.active = True
+
+    def deactivate(self) -> None:
+        """Bring all writes to the image, and leave it to another machine."""
+        if self.active:
+            self.drain()
+            with contextlib.suppress(OSError):  # the guest was told about its own flushes
+                self.node.flush()
+            self.node.deactivate()
+            self.active = False
+
     def close(self) -> None:
         """Drain, flush what the host still caches of a writable image, and close the node.
 
@@ -221,7 +258,7 @@ class Drive:
         self._closed = True
         self.drain()
         try:
-            if not self.node.read_only:
+            if self.active and not self.node.read_only:
                 self.node.flush()
         except OSError:
             pass  # nobody is left to tell, and the guest was told about its own flushes

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from ratite.block import host_file
-from ratite.block.image_lock import Permission, lock_image
+from ratite.block.image_lock import Permission, lock_image, unlock_image
 from ratite.core.errors import ConfigError, HostError
 
 SECTOR = 512
@@ -74,6 +74,14 @@ class BlockNode(Protocol):
     def write_zeroes(self, offset: int, size: int, *, unmap: bool = False) -> None:
         """Make a range read as zero; with `unmap` it need not keep its storage."""
 
+    def activate(self) -> None:
+        """Claim the image for this machine, after `deactivate` or opening without locks. Raises
+        HostError.
+        """
+
+    def deactivate(self) -> None:
+        """Leave the image to another machine; nothing is written from now on."""
+
     def close(self) -> None:
         """Release the host resources. Calls after the first do nothing."""
 
@@ -102,6 +110,7 @@ class RawImage:
         self.name = os.fspath(path)
         self.read_only = read_only
         self.cache = cache
+        self._share_rw = share_rw
         self._discards = discard
         self._can_zero_range = True
         self._can_punch_hole = True
@@ -120,6 +129,22 @@ class RawImage:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def file(self) -> int:
+        """The descriptor of the image if it is a file; -1 if it is a device, or closed."""
+        return -1 if self._is_device else self._fd
+
+    def activate(self) -> None:
+        """Take the locks that `deactivate` gave up, or that the image was opened without. Raises
+        HostError if another user stands against that.
+        """
+        self._lock(self._share_rw)
+
+    def deactivate(self) -> None:
+        """Give up the locks: another machine uses the image from now on."""
+        if self._fd >= 0:
+            unlock_image(self._fd)
 
     def _lock(self, share_rw: bool) -> None:
         uses = [Permission.CONSISTENT_READ]

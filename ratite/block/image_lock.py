@@ -54,6 +54,11 @@ def lock_image(fd: int, uses: Iterable[Permission], denies: Iterable[Permission]
     return free
 
 
+def unlock_image(fd: int) -> None:
+    """Give up all locks on `fd`."""
+    _release(fd, [base + p for base in (USES_BASE, DENIES_BASE) for p in Permission])
+
+
 def _set(fd: int, kind: int, byte: int) -> bool:
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))

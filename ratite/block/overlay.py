@@ -125,6 +125,14 @@ class TemporaryOverlay:
                 host_file.write_zeroes(self._fd, offset, size)
             self._mark(offset, size)
 
+    def activate(self) -> None:
+        """Claim the image below."""
+        self.base.activate()
+
+    def deactivate(self) -> None:
+        """Leave the image below to another machine."""
+        self.base.deactivate()
+
     def close(self) -> None:
         """Drop the overlay and close the image below. Calls after the first do nothing."""
         if self._fd >= 0:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ratite.core.errors import ConfigError, HostError
+from ratite.core.errors import ConfigError, HostError, blaming
 from ratite.core.signals import HeldSignals, Interrupted, interruptible
 from ratite.core.threads import name_process, name_threads
 from ratite.machines.config import MachineConfig
@@ -45,7 +45,13 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                 if config.boot.dump_dtb is not None:
                     _dump_device_tree(vm, config.boot.dump_dtb)
                     return 0
+                if config.dump_vmstate is not None:
+                    _dump_vmstate(vm, config.dump_vmstate)
+                    return 0
                 signals.action = partial(vm.quit, Cause.HOST_SIGNAL)
+                if config.load_snapshot is not None:
+                    with blaming(f"-loadvm {config.load_snapshot}"):
+                        vm.load_snapshot(config.load_snapshot)
                 ready()
                 if not (config.start_paused or config.preconfig):
                     vm.start()
@@ -72,6 +78,16 @@ def _dump_device_tree(vm: Vm, path: Path) -> None:
             path.write_bytes(blob)
     except OSError as error:
         raise HostError.from_os("write the device tree to", error, str(path)) from error
+
+
+def _dump_vmstate(vm: Vm, path: Path) -> None:
+    from ratite.migration.describe import vmstate_json
+
+    try:
+        with interruptible():
+            path.write_text(vmstate_json(vm.machine.name), encoding="utf-8")
+    except OSError as error:
+        raise HostError.from_os("write the state's layout to", error, str(path)) from error
 
 
 @contextmanager

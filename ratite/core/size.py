@@ -53,3 +53,14 @@ def format_size(size: int) -> str:
         if size and size % (1 << shift) == 0:
             return f"{size >> shift} {unit}"
     return f"{size} B"
+
+
+def human_size(size: int) -> str:
+    """A size in its largest binary unit, to three digits."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    step = 0
+    value = float(size)
+    while value >= 1000 and step + 1 < len(units):
+        value /= 1024
+        step += 1
+    return f"{value:.3g} {units[step]}"

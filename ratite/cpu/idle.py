@@ -30,6 +30,11 @@ class IdleRunner(Runner):
         for vcpu in self.vcpus:
             vcpu.state.time_stopped = i64(self.clock.now_ns())
 
+    def set_time(self, now_ns: int) -> None:
+        """Time is moved from there on."""
+        self._now[0] = now_ns
+        super().set_time(now_ns)
+
     def resume(self) -> None:
         """Let guest time be moved."""
         super().resume()

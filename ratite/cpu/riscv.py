@@ -7,13 +7,14 @@ Source: RISC-V Privileged ISA 20240411; property and model names are QEMU's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar
 
 from ratite.core.clock import Clock
 from ratite.core.errors import ConfigError, InternalError
 from ratite.core.lock import MachineLock
 from ratite.cpu.exits import Exit
+from ratite.cpu.saved import check_fields, load_fields, save_fields
 from ratite.cpu.vcpu import Executor, Vcpu
 from ratite.isa.riscv import Hart
 from ratite.isa.riscv.mmu import translate
@@ -30,9 +31,10 @@ from ratite.isa.riscv.state import (
     PMP_ENTRIES,
     STCE,
     SUPERVISOR,
+    USER,
 )
 from ratite.isa.riscv.trap import mip
-from ratite.isa.state import EXECUTE, READ, GuestException, PhysRange, find_range
+from ratite.isa.state import EXECUTE, MMIO_LOG, READ, GuestException, PhysRange, find_range
 from ratite.memory import AddressSpace, Gpa
 from ratite.native import i64, u8, u32, u64
 from ratite.qom import Doc, Object
@@ -52,6 +54,7 @@ _RESET_FLAGS = (
     "mmio_count mmio_next "
     "reservation_valid block_limit"
 ).split()
+_PRIVILEGES = (USER, SUPERVISOR, MACHINE)
 DELEGATED_EXCEPTIONS = 0xB3FF & ~(1 << ECALL_MACHINE)
 DELEGATED_INTERRUPTS = 0x222
 
@@ -212,6 +215,7 @@ class RiscvVcpu(Vcpu):
     """A hart in a machine."""
 
     state: Hart
+    state_version: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -283,6 +287,67 @@ class RiscvVcpu(Vcpu):
         hart.x[11] = u64(a1)
         hart.set_mode()
         self.started = True
+
+    # -- saved state
+
+    def save(self) -> dict[str, Any]:
+        """The state, as plain data; the hart does not execute. A reservation is not part of it:
+        the store-conditional after loading fails, as it may.
+        """
+        hart = self.state
+        retired = int(hart.retired())
+        # Accesses of the instruction at pc: it runs again, and must not make them again.
+        count = int(hart.mmio_count) if int(hart.mmio_serial) == retired else 0
+        return {
+            **save_fields(hart, hart.SAVED),
+            "retired": retired,
+            "started": self.started,
+            "accesses": [int(hart.mmio_log[index]) for index in range(count)],
+            "failed": int(hart.mmio_failed) & ((1 << count) - 1),
+        }
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+        check_fields(saved, self.state, self.state.SAVED)
+        accesses = saved.get("accesses")
+        if not isinstance(accesses, list) or len(accesses) > MMIO_LOG:
+            raise ConfigError("'accesses' has another length")
+        for value in (*accesses, saved.get("retired"), saved.get("failed")):
+            if type(value) is not int or not 0 <= value <= u64.MASK:
+                raise ConfigError("a count or an access is out of range")
+        if type(saved.get("started")) is not bool or saved["privilege"] not in _PRIVILEGES:
+            raise ConfigError("'started' or 'privilege' is impossible")
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` answered; `loaded` follows when all else is loaded."""
+        hart = self.state
+        shift = int(hart.icount_shift)
+        if shift >= 0:  # guest time is set already, in terms of another count
+            gone = int(hart.retired()) - saved["retired"]
+            hart.icount_bias = i64(int(hart.icount_bias) + (gone << shift))
+        load_fields(saved, hart, hart.SAVED)
+        hart.instret_base = u64((saved["retired"] + int(hart.budget)) & u64.MASK)
+        self.started = saved["started"]
+        hart.mmio_serial = u64(saved["retired"])
+        hart.mmio_count = u32(len(saved["accesses"]))
+        hart.mmio_next = u32(0)
+        hart.mmio_failed = u64(saved["failed"])
+        for index, value in enumerate(saved["accesses"]):
+            hart.mmio_log[index] = u64(value)
+        for name in ("reservation_valid", "exception_pending", "resync", "block_limit"):
+            setattr(hart, name, u32(0))
+        hart.exit_reason = u32(Exit.INTERRUPTED)
+        pmp_update(hart)
+        hart.set_mode()
+
+    def loaded(self) -> None:
+        """Forget what was derived from the state before, and follow the new one."""
+        hart = self.state
+        self._timer.delete()
+        if int(hart.menvcfg) & STCE:
+            self.set_timer(int(hart.stimecmp))
+        self.executor.flush()
+        self.kick()
 
     # -- inspection
 

@@ -97,6 +97,10 @@ class Vcpu(ABC):
         """Deal with an exit of the instruction set's own."""
 
     @abstractmethod
+    def loaded(self) -> None:
+        """Follow state that was loaded: timers, translations."""
+
+    @abstractmethod
     def refresh_mode(self) -> None:
         """Derive the state's `mode` anew, after `block_limit` changed."""
 
@@ -199,6 +203,11 @@ class Runner(ABC):
             while self._parked < len(self._threads):
                 self._gate.wait()
         self.clock.stop()
+        self._follow_clock()
+
+    def set_time(self, now_ns: int) -> None:
+        """Make this the guest's time, while paused."""
+        self.clock.set_ns(now_ns)
         self._follow_clock()
 
     def halt(self) -> None:
@@ -345,9 +354,16 @@ class IcountRunner(Runner):
         self._threads.append(thread)
         thread.start()
 
+    def set_time(self, now_ns: int) -> None:
+        """Instructions are counted from there on."""
+        self._now[0] = now_ns
+        super().set_time(now_ns)
+
     def _follow_clock(self) -> None:
         for vcpu in self.vcpus:
+            retired = int(vcpu.state.retired())
             vcpu.state.icount_shift = i64(self._shift)
+            vcpu.state.icount_bias = i64(self._now[0] - (retired << self._shift))
 
     def _loop(self) -> None:
         turn = 0

@@ -61,6 +61,9 @@ class Device(Object):
     description: ClassVar[str] = ""
     """A few words for `-device help`."""
 
+    state_version: ClassVar[int] = 1
+    """Raised when older programs could not use what `save` answers."""
+
     _registers: ClassVar[tuple[Register, ...]] = ()
     _states: ClassVar[tuple[State[Any], ...]] = ()
     _wire_names: ClassVar[tuple[Wire, ...]] = ()
@@ -215,6 +218,11 @@ class Device(Object):
 
     # -- migration
 
+    @classmethod
+    def saved_entries(cls) -> tuple[Register | State[Any], ...]:
+        """The declarations of what `save` answers."""
+        return (*(entry for entry in cls._registers if entry.stored), *cls._states)
+
     def save(self) -> dict[str, Any]:
         """The declared state, by name, as plain data."""
         values = self.__dict__
@@ -222,16 +230,26 @@ class Device(Object):
         saved |= {entry.name: copy.deepcopy(values[entry.name]) for entry in self._states}
         return saved
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `save` answered. Raises `ConfigError` if names are missing or unknown."""
-        values = self.__dict__
-        names = {entry.name for entry in self._registers if entry.stored}
-        optional = {entry.name for entry in self._states if entry.since}
-        names |= {entry.name for entry in self._states}
-        if unknown := saved.keys() - names:
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this: names are missing or unknown, or a
+        value is of another type or size than the declaration says.
+        """
+        registers = {entry.name: entry for entry in self._registers if entry.stored}
+        states = {entry.name: entry for entry in self._states}
+        if unknown := saved.keys() - registers.keys() - states.keys():
             raise ConfigError(f"saved state of '{self.type_name}' has unknown '{min(unknown)}'")
-        if missing := names - optional - saved.keys():
+        optional = {name for name, entry in states.items() if entry.since}
+        if missing := (registers.keys() | states.keys()) - optional - saved.keys():
             raise ConfigError(f"saved state of '{self.type_name}' lacks '{min(missing)}'")
+        for name, value in saved.items():
+            found = registers.get(name) or states[name]
+            if not found.takes(value, self):
+                raise ConfigError(f"saved state of '{self.type_name}' has a wrong '{name}'")
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` answered. Raises `ConfigError` as `check` does."""
+        self.check(saved)
+        values = self.__dict__
         self._set_defaults(all_states=True)
         values.update(copy.deepcopy(dict(saved)))
         self.loaded()

@@ -77,6 +77,10 @@ class Register:
         self._writes = handler
         return handler
 
+    def takes(self, value: object, device: object) -> bool:
+        """Whether it could hold this."""
+        return type(value) is int and 0 <= value <= self.full
+
     def reader(self, device: Device) -> Callable[[], int] | None:
         """What answers a guest's read of this register in `device`; None if it cannot be read."""
         if self.access == "wo":
@@ -128,23 +132,31 @@ class State(Generic[T]):
 
     It returns to its default at reset unless `kept`. A default that is changed in place, or depends
     on properties, is made by `factory`, which is given the device. `since` is the release that
-    added it: state saved by an older one is loaded with the default.
+    added it: state saved by an older one is loaded with the default. A list that has elements by
+    default keeps its length; `element` is a sample of those of a list that is empty by default.
     """
 
     @overload
     def __init__(self, default: T, *, since: str = "", kept: bool = False) -> None: ...
     @overload
     def __init__(
-        self, *, factory: Callable[[Any], T], since: str = "", kept: bool = False
+        self,
+        *,
+        factory: Callable[[Any], T],
+        element: object = None,
+        since: str = "",
+        kept: bool = False,
     ) -> None: ...
     def __init__(
         self,
         default: T | None = None,
         *,
         factory: Callable[[Any], T] | None = None,
+        element: object = None,
         since: str = "",
         kept: bool = False,
     ) -> None:
+        self.element = element
         self._default = default
         self._factory = factory
         self.since = since
@@ -169,3 +181,26 @@ class State(Generic[T]):
     def default(self, device: object) -> T:
         """The power-on value for this device."""
         return cast(T, self._default) if self._factory is None else self._factory(device)
+
+    def takes(self, value: object, device: object) -> bool:
+        """Whether it could hold this."""
+        sample = self.default(device)
+        if isinstance(sample, list) and not sample:
+            return isinstance(value, list) and all(_alike(item, self.element) for item in value)
+        return _alike(value, sample)
+
+
+def _alike(value: object, sample: object) -> bool:
+    """Whether plain data has the shape of a sample."""
+    if isinstance(sample, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(sample):
+            return False
+        return all(_alike(*pair) for pair in zip(value, sample, strict=True))
+    if isinstance(sample, dict):
+        if not isinstance(value, dict) or value.keys() != sample.keys():
+            return False
+        return all(_alike(value[key], item) for key, item in sample.items())
+    kinds = (bool, int, str, bytes)
+    return next((k for k in kinds if isinstance(sample, k)), None) is next(
+        (k for k in kinds if isinstance(value, k)), type(value)
+    )

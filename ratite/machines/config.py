@@ -336,6 +336,10 @@ class MachineConfig:
     on_watchdog: WatchdogAction = WatchdogAction.RESET
     start_paused: bool = False  # -S
     preconfig: bool = False  # build the machine only when a monitor says so
+    load_snapshot: str | None = None  # -loadvm: a tag
+    incoming: str | None = None  # a URI, or "defer"
+    only_migratable: bool = False
+    dump_vmstate: Path | None = None  # write the declared state's layout here and end
     name: str | None = None
     uuid: str | None = None  # lower case, with dashes
     echr: int = 1  # code of the escape character of a multiplexed terminal: Ctrl-A

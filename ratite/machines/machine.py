@@ -83,6 +83,11 @@ class RunState(Enum):
     DEBUG = "debug"
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal-error"
+    INMIGRATE = "inmigrate"
+    FINISH_MIGRATE = "finish-migrate"
+    POSTMIGRATE = "postmigrate"
+    SAVE_VM = "save-vm"
+    RESTORE_VM = "restore-vm"
 
 
 @TraceEvent
@@ -103,6 +108,22 @@ class Power:
 
     action: PowerAction
     status: int = 0
+
+
+@runtime_checkable
+class StatePart(Protocol):
+    """What declares state to be saved; see `ratite.migration.vmstate.Part`."""
+
+    state_version: ClassVar[int]
+
+    def save(self) -> dict[str, Any]:
+        """The state by name, as plain data."""
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` answered."""
 
 
 class NoPorts:
@@ -382,6 +403,40 @@ class Machine(Object):
         device.parent_bus.unplug(device)
         device.unparent()
         release_backends(device)
+
+    # -- saved state
+
+    def state_identity(self) -> dict[str, Any]:
+        """What must be equal in two machines for one to take over the other's state."""
+        return {
+            "machine": self.name,
+            "cpus": len(self.vcpus),
+            "cpu": self.cpu_description(),
+            "memory": {block.idstr: block.size for block in self.ram.blocks},
+            "devices": {
+                node.path: node.type_name for node in self.walk() if isinstance(node, Device)
+            },
+        }
+
+    def cpu_description(self) -> str:
+        """The CPUs' model and features, for comparison."""
+        return self.config.cpu.model or ""
+
+    def state_parts(self) -> dict[str, StatePart]:
+        """Everything with state, in the order in which it is loaded: CPUs first, whose interrupt
+        inputs the devices drive anew.
+        """
+        parts: dict[str, StatePart] = {}
+        for vcpu in self.vcpus:
+            if isinstance(vcpu, StatePart):
+                parts[f"cpu/{vcpu.index}"] = vcpu
+        parts |= {node.path: node for node in self.walk() if isinstance(node, Device)}
+        return parts
+
+    def state_loaded(self) -> None:
+        """All parts have been loaded: the CPUs follow."""
+        for vcpu in self.vcpus:
+            vcpu.loaded()
 
     # -- running
 

@@ -16,7 +16,7 @@ from ratite.machines.boot import Blob, Loaded, check_cpio, load_firmware, load_k
 from ratite.machines.config import DeviceConfig, DriveConfig, FwCfgConfig, MachineConfig
 from ratite.machines.fdt import Fdt, Node, patched
 from ratite.machines.hart_array import HartArray
-from ratite.machines.machine import Machine
+from ratite.machines.machine import Machine, StatePart
 from ratite.machines.riscv_sbi import Sbi
 from ratite.native import u64
 from ratite.qom import keyword_arguments
@@ -73,6 +73,16 @@ class RiscvMachine(Machine):
     def cpu_model(self) -> RiscvCpu:
         """The model of every hart."""
         return self.harts[0].model
+
+    def cpu_description(self) -> str:
+        """The model, its extensions and its address translation."""
+        model = self.cpu_model
+        return f"{model.type_name} {model.isa_string()} {model.mmu_type()}"
+
+    def state_parts(self) -> dict[str, StatePart]:
+        """The built-in firmware's state comes last: it looks at the harts."""
+        parts = super().state_parts()
+        return parts if self.sbi is None else {**parts, "sbi": self.sbi}
 
     def set_time_offset(self, ticks: int) -> None:
         """The machine timer was set: `time` follows it."""

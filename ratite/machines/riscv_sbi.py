@@ -10,9 +10,11 @@ Runs: per environment call from S mode, on the calling hart's thread, with the m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from ratite.core.clock import Clock
+from ratite.core.errors import ConfigError
 from ratite.cpu.exits import Exit
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.devices.power import PowerAction
@@ -37,6 +39,8 @@ Answer = tuple[int, int] | None
 
 class Sbi:
     """Firmware of one machine."""
+
+    state_version: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -75,12 +79,37 @@ class Sbi:
             timer.delete()
         for number, hart in enumerate(self.harts):
             self._suspended_at[number] = -1
+            self._deadlines[number] = 1 << 64
             hart.state.mip_soft = u64(0)
             hart.state.ssip_sent = u32(0)
             if number == 0:
                 hart.enter_supervisor(entry, number, fdt)
             else:
                 self._stop(hart)
+
+    # -- saved state
+
+    def save(self) -> dict[str, Any]:
+        """The timers and who is suspended; what else there is, the harts have."""
+        return {"deadlines": list(self._deadlines), "suspended_at": list(self._suspended_at)}
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+        for name in ("deadlines", "suspended_at"):
+            values = saved.get(name)
+            if not isinstance(values, list) or len(values) != len(self.harts):
+                raise ConfigError(f"'{name}' has another length")
+            if not all(type(value) is int and -1 <= value <= 1 << 64 for value in values):
+                raise ConfigError(f"'{name}' is out of range")
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` answered; the harts are loaded already."""
+        self._deadlines = list(saved["deadlines"])
+        self._suspended_at = list(saved["suspended_at"])
+        for hart, timer in zip(self.harts, self._timers, strict=True):
+            timer.delete()
+            if self._deadlines[hart.index] < 1 << 64:
+                self._arm(hart)
 
     def call(self, hart: RiscvVcpu) -> None:
         """Answer the call that the hart has just made."""

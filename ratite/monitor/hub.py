@@ -14,6 +14,7 @@ from ratite.machines.lifecycle import Cause, Change
 from ratite.monitor.errors import QmpError
 from ratite.monitor.event import EventBus
 from ratite.monitor.fds import FdSets
+from ratite.monitor.jobs import Jobs
 from ratite.monitor.vm import Vm
 
 
@@ -32,6 +33,7 @@ class MonitorHub:
 
     def __init__(self, vm: Vm) -> None:
         self.events = EventBus(vm.loop)
+        self.jobs = Jobs(vm.loop, self.events)
         self.fd_sets = FdSets()
         self.monitors: list[Monitor] = []
         self._vm = vm
@@ -82,6 +84,7 @@ class MonitorHub:
 
     def close(self) -> None:
         """End all monitors; what they still had to say is handed to their backends."""
+        self.jobs.close()
         for monitor in self.monitors:
             monitor.close()
         self.monitors.clear()

@@ -14,6 +14,7 @@ from ratite.cpu.vcpu import Runner
 from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
 from ratite.machines.machine import Machine
+from ratite.migration.snapshot import Snapshots
 from ratite.qom import Object
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ class Vm(Protocol):
     @property
     def backends(self) -> Backends:
         """What the host provides."""
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Saved states of the machine."""
 
     @property
     def hub(self) -> MonitorHub:

@@ -154,7 +154,8 @@ class PflashCfi01(Device):
     status = State(int(Status.READY))
     locks = State(0)  # bit n: block n is locked
     left = State(0)  # words still to come into the buffer
-    buffer = State[list[tuple[int, bytes]]](factory=lambda flash: [])  # (offset, bytes)
+    # (offset, bytes)
+    buffer = State[list[tuple[int, bytes]]](factory=lambda flash: [], element=(0, b""))
 
     def __init__(
         self,

@@ -82,9 +82,10 @@ class Ns16550a(Device):
     divisor = State(0)  # DLL and DLM
     fifo = State(False)  # FCR bit 0
     trigger = State(1)  # bytes in the receive FIFO that raise an interrupt
-    received = State[list[int]](factory=lambda uart: [])
+    received = State[list[int]](factory=lambda uart: [], element=0)
     last_received = State(0)
-    sending = State[list[int]](factory=lambda uart: [])  # bytes the backend had no room for
+    # Bytes the backend had no room for.
+    sending = State[list[int]](factory=lambda uart: [], element=0)
     overrun = State(False)
     break_seen = State(False)
     sent = State(False)  # the THRE interrupt is pending
@@ -109,6 +110,7 @@ class Ns16550a(Device):
         self.mmio_endianness = _ENDIANNESS[endianness] if endianness < 3 else "little"
         self._clock = clock
         self._timeout = clock.timer(self._timeout_expired)
+        self._resuming = clock.timer(self._resume)
         super().__init__()
 
     def realize(self) -> None:
@@ -359,6 +361,12 @@ class Ns16550a(Device):
         if not self.sending:
             self.sent = True
 
+    def _resume(self) -> None:
+        self._transmit()
+        self.update_wires()
+        if self.chardev is not None:
+            self.chardev.accept_input()
+
     def _update_modem(self) -> None:
         """In loopback the modem outputs come back as the modem inputs."""
         lines = _LINES_CONNECTED
@@ -382,6 +390,7 @@ class Ns16550a(Device):
         """Set registers to their power-on values; bytes in flight are lost."""
         super().reset_enter()
         self._timeout.delete()
+        self._resuming.delete()
 
     def reset_exit(self) -> None:
         """Take input again that was held back."""
@@ -390,5 +399,8 @@ class Ns16550a(Device):
             self.chardev.accept_input()
 
     def loaded(self) -> None:
-        """Start the timeout again for characters that were loaded."""
+        """Start the timeout again for characters that were loaded. Once time goes on, send what the
+        backend of the saved device had no room for, and take input that had none before.
+        """
         self._restart_timeout()
+        self._resuming.mod(self._clock.now_ns())

@@ -6,10 +6,10 @@ Source: the public interface description "QEMU Firmware Configuration (fw_cfg) D
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Annotated
+from typing import Annotated, Any
 
 from ratite.core.errors import ConfigError
 from ratite.core.size import MiB
@@ -164,6 +164,8 @@ class FwCfgMem(Device):
     selected = State(int(Key.SIGNATURE))
     position = State(0)  # in the selected item
     dma_address = State(0)  # its high half, until the low one comes
+    # Names and contents of the files that the guest may write; by `save`.
+    written = State[list[tuple[str, bytes]]](factory=lambda _: [], element=("", b""))
 
     def __init__(
         self,
@@ -245,6 +247,31 @@ class FwCfgMem(Device):
     def files(self) -> dict[str, int]:
         """The selector of each file: in order of their names."""
         return {name: FIRST_FILE + index for index, name in enumerate(sorted(self._files))}
+
+    # -- saved state
+
+    def save(self) -> dict[str, Any]:
+        """The state, contents of writable files included."""
+        files = sorted(self._files.items())
+        self.written = [(name, bytes(item.data)) for name, item in files if item.writable]
+        return super().save()
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+        super().check(saved)
+        for name, data in saved["written"]:
+            item = self._files.get(name)
+            if item is None or not item.writable or len(item.data) != len(data):
+                raise ConfigError(f"fw_cfg has no file '{name}' of {len(data)} bytes")
+
+    def loaded(self) -> None:
+        """Put back what the guest had written, and tell who wants to know."""
+        for name, data in self.written:
+            item = self._files[name]
+            changed = bytes(item.data) != data
+            item.data = bytearray(data)
+            if changed and item.on_write is not None:
+                item.on_write(bytes(data))
 
     # -- what the guest does
 

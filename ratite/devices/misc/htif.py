@@ -68,7 +68,7 @@ class Htif(Device):
     tohost = State(0)
     fromhost = State(0)
     wants_char = State(False)  # a getchar waits for input
-    received = State[list[int]](factory=lambda htif: [])
+    received = State[list[int]](factory=lambda htif: [], element=0)
 
     def __init__(
         self,
@@ -153,6 +153,8 @@ class Htif(Device):
             self._answer(CONSOLE_PUTCHAR, _ANSWERED | payload & 0xFF)
         elif device == DEVICE_CONSOLE and command == CONSOLE_GETCHAR:
             self.wants_char = True
+            if not self.received and self.chardev is not None:
+                self.chardev.accept_input()  # after loading, nobody else asks for it
             self._answer_getchar()
         else:
             self.guest_error(f"no device {device} with a command {command}")

@@ -20,6 +20,7 @@ from ratite.core.errors import ConfigError
 from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
 from ratite.devices.notice import IoFailed
+from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
 from ratite.qom import Backend, Doc, Named, Object, PropertyGroup, Size, UInt16, UInt32
@@ -122,6 +123,8 @@ class VirtioBlk(VirtioDevice):
     type_name = "virtio-blk-device"
     category = "Storage"
     device_id = 2
+
+    write_cache = State(True)  # as the driver has switched it; by `save`
 
     def __init__(
         self,
@@ -240,7 +243,13 @@ class VirtioBlk(VirtioDevice):
     def save(self) -> dict[str, object]:
         """The migrated state, with no request in flight."""
         self._disk.drain()
+        self.write_cache = self._disk.write_cache
         return super().save()
+
+    def loaded(self) -> None:
+        """Set the queues up as they were, and the write cache."""
+        super().loaded()
+        self._disk.write_cache = self.write_cache
 
     # -- configuration space
 

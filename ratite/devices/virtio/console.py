@@ -10,7 +10,6 @@ further pair carries control messages.
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -128,6 +127,7 @@ class VirtioSerialPort(Device):
         self.output: VirtQueue | None = None
         self._held_input: Element | None = None
         self._held_output: Element | None = None
+        self._host_is_open = False  # whatever was loaded
         super().__init__()
 
     # -- life
@@ -141,7 +141,7 @@ class VirtioSerialPort(Device):
         serial.add_port(self)
         self.serial = serial
         super().realize()
-        self.host_open = self.is_console
+        self.host_open = self._host_is_open = self.is_console
         if self.chardev is not None:
             self.chardev.attach(self)
 
@@ -159,6 +159,16 @@ class VirtioSerialPort(Device):
         self._held_input = self._held_output = None
         if self.chardev is not None:
             self.chardev.set_guest_open(self.guest_open)
+
+    def resume(self) -> None:
+        """After loading: tell the guest of an end that is open here and was not there, or the other
+        way round, and let input in.
+        """
+        if self.serial is not None and self.host_open is not self._host_is_open:
+            self.host_open = self._host_is_open
+            self.serial.tell(self, OPEN, int(self.host_open))
+        if self.chardev is not None:
+            self.chardev.accept_input()
 
     def held(self, queue: VirtQueue) -> int:
         """How many chains of `queue` are held."""
@@ -264,7 +274,7 @@ class VirtioSerialPort(Device):
                 trace(virtio_serial_throttle_port, self.nr, False)
             self.send()
         elif event in (CharEvent.OPENED, CharEvent.CLOSED):
-            self.host_open = event is CharEvent.OPENED
+            self.host_open = self._host_is_open = event is CharEvent.OPENED
             if self.serial is not None:
                 self.serial.tell(self, OPEN, int(self.host_open))
 
@@ -292,6 +302,8 @@ class VirtioSerial(VirtioDevice):
     category = "Input"
     device_id = 3
 
+    messages = State[list[bytes]](factory=lambda _: [], element=b"")  # that wait for the driver
+
     def __init__(
         self,
         number: int = 0,
@@ -303,7 +315,6 @@ class VirtioSerial(VirtioDevice):
         self.max_ports = max_ports
         self.emergency_write = emergency_write
         self.ports: dict[int, VirtioSerialPort] = {}
-        self._messages: deque[bytes] = deque(maxlen=MAX_MESSAGES)
         super().__init__(virtio)
         self.bus = VirtioSerialBus(f"virtio-serial-bus.{number}", self)
         self.add_bus(self.bus)
@@ -354,11 +365,17 @@ class VirtioSerial(VirtioDevice):
             if queues is self.queues:
                 port.set_guest_open(False)
         if queues is self.queues:
-            self._messages.clear()
+            self.messages.clear()
 
     def held(self, queue: VirtQueue) -> int:
         """How many chains of `queue` its port holds."""
         return sum(port.held(queue) for port in self.ports.values())
+
+    def resume(self) -> None:
+        """Go on after loading, ports included."""
+        super().resume()
+        for port in tuple(self.ports.values()):
+            port.resume()
 
     # -- ports
 
@@ -424,16 +441,17 @@ class VirtioSerial(VirtioDevice):
         if self.realized and self.has(F_MULTIPORT) and not self.is_broken:
             if trace := self.log.trace:
                 trace(virtio_serial_send_control_event, port.nr, event, value)
-            self._messages.append(CONTROL.pack(port.nr, event, value) + extra)
+            del self.messages[: len(self.messages) + 1 - MAX_MESSAGES]
+            self.messages.append(CONTROL.pack(port.nr, event, value) + extra)
             self._send_messages()
 
     def _send_messages(self) -> None:
         queue = self._control_in
-        while self._messages and (element := queue.pop()) is not None:
-            message = self._messages.popleft()
+        while self.messages and (element := queue.pop()) is not None:
+            message = self.messages.pop(0)
             queue.push(element, element.fill(message))
         queue.notify()
-        if self._messages:
+        if self.messages:
             queue.set_notification(wanted=True)
 
     def _take_messages(self, queue: VirtQueue) -> None:

@@ -6,7 +6,7 @@ Not modelled: VIRTIO_F_ACCESS_PLATFORM, packed queues, notification data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, Protocol
@@ -17,7 +17,7 @@ from ratite.core.trace import TraceEvent
 from ratite.devices.bus import Bus
 from ratite.devices.device import Device
 from ratite.devices.register import State
-from ratite.devices.virtio.queue import QueueState, VirtQueue
+from ratite.devices.virtio.queue import NEW_QUEUE, QueueState, VirtQueue
 from ratite.memory import AddressSpace
 from ratite.qom import Doc, Named, Object, PropertyGroup
 
@@ -131,7 +131,7 @@ class VirtioDevice(Device):
     status = State(0)
     is_broken = State(False)  # by guest nonsense, until it resets the device
     generation = State(0)  # of the configuration space
-    queue_states = State[list[QueueState]](factory=lambda _: [])  # filled by `save`
+    queue_states = State[list[QueueState]](factory=lambda _: [], element=NEW_QUEUE)  # by `save`
 
     def __init__(self, options: VirtioOptions) -> None:
         self.virtio = options
@@ -293,22 +293,28 @@ class VirtioDevice(Device):
         self.queue_states = [queue.save(held=self.held(queue)) for queue in self.queues]
         return super().save()
 
-    def loaded(self) -> None:
-        """Set the queues up as they were."""
-        if len(self.queue_states) != len(self.queues):
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+        super().check(saved)
+        number = len(saved["queue_states"])
+        if number != len(self.queues):
             raise ConfigError(
-                f"saved state of '{self.type_name}' has {len(self.queue_states)} queues, "
+                f"saved state of '{self.type_name}' has {number} queues, "
                 f"the device {len(self.queues)}"
             )
+
+    def loaded(self) -> None:
+        """Set the queues up as they were."""
         for queue, state in zip(self.queues, self.queue_states, strict=True):
             queue.load(state)
             if state["ready"]:
                 self.enable_queue(queue)
         # Chains that were held are available again, and the guest will not notify of them twice.
         clock = self.transport.clock
-        clock.timer(self._look_at_queues).mod(clock.now_ns())
+        clock.timer(self.resume).mod(clock.now_ns())
 
-    def _look_at_queues(self) -> None:
+    def resume(self) -> None:
+        """Go on after loading, when guest time does."""
         for index, queue in enumerate(self.queues):
             if queue.ready:
                 self.notified(index)

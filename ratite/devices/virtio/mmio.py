@@ -116,7 +116,8 @@ class VirtioMmio(Device):
     driver_features = State(0)  # as written; the device has those that it accepted
     queue_sel = State(0)
     guest_page_size = State(0)
-    queue_align = State[list[int]](factory=lambda _: [])  # legacy, by queue; 4096 if not set
+    # Legacy, by queue; 4096 if not set.
+    queue_align = State[list[int]](factory=lambda _: [], element=0)
 
     def __init__(
         self,

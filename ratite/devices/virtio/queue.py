@@ -79,6 +79,18 @@ class QueueState(TypedDict):
     signalled: int
 
 
+NEW_QUEUE = QueueState(
+    size=0,
+    ready=False,
+    descriptors=0,
+    available=0,
+    used=0,
+    last_available=0,
+    used_index=0,
+    signalled=-1,
+)
+
+
 class Element:
     """A chain of buffers that the guest made available.
 

@@ -99,6 +99,7 @@ class VirtioRng(VirtioDevice):
     def loaded(self) -> None:
         """Go on where the saved device stood."""
         super().loaded()
+        self.stopped(self.queues)
         if self.quota < self.max_bytes:
             self._arm(self._period_timer, self.period * 1_000_000)
 

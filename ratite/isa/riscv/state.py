@@ -5,7 +5,7 @@ Source: RISC-V Unprivileged and Privileged ISA, version 20240411.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from ratite.isa.softfloat import FloatEnv
 from ratite.isa.spec import InstructionSet, OperandKind
@@ -96,6 +96,15 @@ MMU_USER, MMU_SUPERVISOR, MMU_SUPERVISOR_SUM, MMU_MACHINE = 0, 1, 2, 3
 
 class Hart(CpuState):
     """State of one hart."""
+
+    SAVED: ClassVar[tuple[str, ...]] = tuple(
+        "pc halted x f fp.flags frm fs_dirty privilege mstatus mtvec medeleg mideleg mie mip_soft "
+        "ssip_sent irq_lines mscratch mepc mcause mtval mcounteren mcountinhibit menvcfg stvec "
+        "sscratch sepc scause stval scounteren senvcfg satp stimecmp time_offset timer_changed sbi "
+        "mcycle_offset minstret_offset pmpcfg pmpaddr".split()
+    )
+    """What is saved and migrated besides the count of instructions retired and the device accesses
+    that the instruction at `pc` has made; all else is derived, set up anew, or the executors'."""
 
     x = Array(u64, 33, doc="integer registers; slot 32 swallows writes to x0")
     f = Array(u64, 32, doc="floating-point registers, narrower values NaN-boxed")

@@ -206,9 +206,3 @@ def query_blockstats(
 def query_block_jobs() -> list[Any]:
     """What is going on in the block graph in the background: nothing."""
     return []
-
-
-@command("query-jobs")
-def query_jobs() -> list[Any]:
-    """What is going on in the background: nothing."""
-    return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from ratite.core.size import human_size
 from ratite.cpu.inspect import inspector
 from ratite.cpu.machine import Shared
 from ratite.monitor.commands import blocks, chardevs, control, machines, run_state
@@ -278,20 +279,9 @@ def _drive_text(head: str, user: str, node: blocks.BlockDeviceInfo, *, verbose: 
     if verbose:
         image = node.image
         lines += ["", "Images:", f"image: {image.filename}", f"file format: {image.format}"]
-        lines.append(f"virtual size: {_human(image.virtual_size)} ({image.virtual_size} bytes)")
-        lines.append(f"disk size: {_human(image.actual_size or 0)}")
+        lines.append(f"virtual size: {human_size(image.virtual_size)} ({image.virtual_size} bytes)")
+        lines.append(f"disk size: {human_size(image.actual_size or 0)}")
     return "\n".join([*lines, ""])
-
-
-def _human(size: int) -> str:
-    """A size in its largest binary unit, to three digits."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-    step = 0
-    value = float(size)
-    while value >= 1000 and step + 1 < len(units):
-        value /= 1024
-        step += 1
-    return f"{value:.3g} {units[step]}"
 
 
 @hmp("info blockstats", "show block device statistics")

@@ -1,0 +1,52 @@
+"""Snapshots, for people."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from ratite.core.size import human_size
+from ratite.migration.snapshot import NO_PLACE
+from ratite.monitor.hmp.command import Completed, Shell, hmp
+
+_ROW = "{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}\n"
+
+
+def _tags(shell: Shell) -> list[str]:
+    return [info.tag for info in shell.vm.snapshots.list()]
+
+
+@hmp("savevm", "save a VM snapshot. If no tag is provided, a new snapshot is created")
+def savevm(shell: Shell, tag: Annotated[str, Completed(_tags)] = "") -> None:
+    """Save the machine and its drives."""
+    shell.vm.snapshots.save(tag)
+
+
+@hmp("loadvm", "restore a VM snapshot from its tag")
+def loadvm(shell: Shell, tag: Annotated[str, Completed(_tags)]) -> None:
+    """Go back to a snapshot."""
+    shell.vm.snapshots.load(tag)
+
+
+@hmp("delvm", "delete a VM snapshot from its tag")
+def delvm(shell: Shell, tag: Annotated[str, Completed(_tags)]) -> None:
+    """Forget a snapshot."""
+    shell.vm.snapshots.delete(tag)
+
+
+@hmp("info snapshots", "show the currently saved VM snapshots")
+def snapshots(shell: Shell) -> str:
+    """The snapshots beside the first writable drive."""
+    if shell.vm.snapshots.home() is None:
+        return f"{NO_PLACE}\n"
+    found = shell.vm.snapshots.list()
+    if not found:
+        return "There is no snapshot available.\n"
+    lines = ["List of snapshots present on all disks:\n"]
+    lines.append(_ROW.format("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"))
+    for info in found:
+        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.date_ns // 1_000_000_000))
+        seconds, ns = divmod(info.clock_ns, 1_000_000_000)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ns // 10**6:03}"
+        lines.append(_ROW.format("--", info.tag, human_size(info.state_size), date, clock, ""))
+    return "".join(lines)
