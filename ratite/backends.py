@@ -31,9 +31,11 @@ class Backends:
         *,
         escape: int = CTRL_A,
         on_wait: Callable[[str], None] = lambda _: None,
+        active: bool = True,
     ) -> None:
         """`resolve_path` answers the path to open for a path as users write it, given whether it is
-        to be written. `on_wait` gets a line for the user before a server waits for a client."""
+        to be written. `on_wait` gets a line for the user before a server waits for a client.
+        Images are not claimed unless `active`: another machine has them until `Drive.activate`."""
         self.chardevs: dict[str, Chardev] = {}
         self.drives: dict[str, Drive] = {}
         self.objects: dict[str, Any] = {}
@@ -44,6 +46,7 @@ class Backends:
         self._escape = escape
         self._resolve_path = resolve_path
         self._on_wait = on_wait
+        self._active = active
         self._pool: IoPool | None = None
         self._closers: list[Callable[[], None]] = []
 
@@ -149,8 +152,9 @@ class Backends:
             snapshot=wanted.snapshot,
             cache=CacheMode(wanted.cache),
             discard=wanted.discard,
+            locking=self._active,
         )
-        drive = Drive(wanted.id, node, self._loop, self._pool)
+        drive = Drive(wanted.id, node, self._loop, self._pool, active=self._active)
         self._closers.append(drive.close)
         self.drives[wanted.id] = drive
 

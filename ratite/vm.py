@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratite.accel.registry import make_engine
 from ratite.backends import Backends
@@ -59,13 +59,17 @@ from ratite.machines.lifecycle import (
 )
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
 from ratite.memory import Gpa, MemTxResult
-from ratite.migration.snapshot import Snapshots
 from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
 from ratite.qom import Container, find_type, keyword_arguments
 
+if TYPE_CHECKING:
+    from ratite.migration.migration import Migration
+    from ratite.migration.snapshot import Snapshots
+
 DEFAULT_ISA = "riscv64"
 SERIAL_ID = "python-serial"
+_BUSY_STATES = (RunState.FINISH_MIGRATE, RunState.SAVE_VM, RunState.RESTORE_VM)
 
 
 class ExpectTimeout(TimeoutError):
@@ -189,13 +193,16 @@ class Vm:
         self.machine = self._make_machine()
         self.loop = EventLoop(self.machine.lock)
         self.hub = MonitorHub(self)
-        self.snapshots = Snapshots(self)
+        self._messages = messages
+        self._run_incoming = not config.start_paused
+        self._migrates = False
         self.backends = Backends(
             self.loop,
             mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
             self.hub.fd_sets.resolve,
             escape=config.echr,
             on_wait=lambda text: messages.tell(f"info: {text}"),
+            active=config.incoming is None,
         )
         self.root = Container()
         self.root.add_child("machine", self.machine)
@@ -214,9 +221,27 @@ class Vm:
             self._locked(self._open_monitors)
             if not config.preconfig:
                 self._locked(self._open_debugger)
+                self._await_guest()
         except BaseException:
             self._release()
             raise
+
+    # What only some runs use is imported when it is asked for.
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Saved states of the machine."""
+        from ratite.migration.snapshot import Snapshots
+
+        return Snapshots(self)
+
+    @cached_property
+    def migration(self) -> Migration:
+        """Migration to other machines, and from there."""
+        from ratite.migration.migration import Migration
+
+        self._migrates = True
+        return Migration(self)
 
     # -- construction
 
@@ -250,6 +275,10 @@ class Vm:
         try:
             self._build()
             self._locked(self._open_debugger)
+            self._await_guest()
+            if self.config.load_snapshot is not None:
+                with blaming(f"-loadvm {self.config.load_snapshot}"):
+                    self.load_snapshot(self.config.load_snapshot)
         except (ConfigError, HostError) as error:
             self._crash = error
             self.loop.post(self._end)  # a monitor that asked for it still answers
@@ -300,7 +329,17 @@ class Vm:
         self._closers.append(machine.wall_clock.close)
         self._closers.append(self.runner.close)
         self.runner.prepare()
+        self._closers.append(lambda: self.migration.close() if self._migrates else None)
+        if self.config.incoming is not None:
+            machine.run_state = RunState.INMIGRATE
         self.initialized = True
+
+    def _await_guest(self) -> None:
+        """Have a guest come from where -incoming says."""
+        uri = self.config.incoming
+        if uri is not None and uri != "defer":
+            with blaming(f"-incoming {uri}"), self.machine.lock:
+                self.listen(uri)
 
     def _open_monitors(self) -> None:
         self._closers.append(lambda: self._locked(self.hub.close))
@@ -355,6 +394,13 @@ class Vm:
         if self.runner.running:
             return
         with self.machine.lock:
+            if self.machine.run_state is RunState.INMIGRATE:
+                self.run_incoming(True)
+                return
+            if self.machine.run_state in _BUSY_STATES:
+                raise ConfigError("the guest cannot run while its state is being saved or sent")
+            for disk in self.disks.values():
+                disk.activate()
             self.machine.run_state = RunState.RUNNING
         self._happened(Change.RESUME)
         self.runner.resume()
@@ -375,6 +421,58 @@ class Vm:
                 if running:
                     self._happened(Change.RESUME)
                     self.runner.resume()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the main loop does nothing any more."""
+        return self._closed
+
+    @property
+    def state_name(self) -> str:
+        """The run state, in QEMU's words."""
+        return self.machine.run_state.value
+
+    def pause_for(self, state: str) -> None:
+        """Pause the guest, if it runs, and make this the run state."""
+        self.stop(RunState(state))
+        self.machine.run_state = RunState(state)
+
+    def leave(self, state: str, *, run: bool) -> None:
+        """Make this the run state, and let the guest run if it shall."""
+        self.machine.run_state = RunState(state)
+        if run:
+            self._happened(Change.RESUME)
+            self.runner.resume()
+
+    def migrating(self, status: str) -> None:
+        """Tell clients how far a migration is, if they want to know."""
+        if self.migration.sends_events:
+            self.hub.migrating(status)
+
+    def migration_pass(self, number: int) -> None:
+        """Tell clients that memory is looked through once more, if they want to know."""
+        if self.migration.sends_events:
+            self.hub.migration_pass(number)
+
+    def incoming_failed(self, text: str) -> None:
+        """There is no guest to run: end, with status 1."""
+        self._messages.tell(f"load of migration failed: {text}")
+        self.exit_status = 1
+        self._end()
+
+    def migrate(self, uri: str, *, timeout: float | None = None) -> None:
+        """Send the guest to another machine, and return when it runs there; it goes on here if that
+        fails. Raises `ConfigError` for a wrong URI, `HostError` for a failure, `TimeoutError` after
+        `timeout` seconds, with the migration cancelled.
+        """
+        self._check_open()
+        outgoing = self.loop.call(lambda: self.migration.start(uri))
+        if not outgoing.wait(timeout):
+            outgoing.cancel()
+            outgoing.wait()
+            raise TimeoutError(f"the migration to {uri} took longer than {timeout} seconds")
+        if not outgoing.completed:
+            raise HostError(f"migration to {uri}: {outgoing.error or outgoing.status.value}")
 
     def fail(self) -> None:
         """The guest's state is lost, and it cannot run until it is reset."""
@@ -408,14 +506,28 @@ class Vm:
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Pause the guest. Does nothing if it does not run."""
+        if self.machine.run_state is RunState.INMIGRATE:
+            self.run_incoming(False)
         if not self._closed and self.machine.run_state is RunState.RUNNING:
             self.runner.pause()
             self.machine.run_state = state
             self._happened(Change.STOP)
 
+    def run_incoming(self, run: bool) -> None:
+        """Whether a guest that arrives shall run."""
+        self._run_incoming = run
+        if self._migrates and self.migration.incoming is not None:
+            self.migration.incoming.run_guest = run
+
+    def listen(self, uri: str, take_fd: Callable[[str], int] | None = None) -> None:
+        """Take over a guest from there. Raises `ConfigError` or `HostError`."""
+        self.migration.listen(uri, take_fd, run_guest=self._run_incoming)
+
     def reset(self, cause: Cause = Cause.HOST_QMP_RESET) -> None:
         """Press the reset button. Raises `RuntimeError` after `close`."""
         self._check_open()
+        if self.machine.run_state is RunState.INMIGRATE:
+            return  # there is no guest yet
         running = self.runner.running
         self.runner.pause()
         with self.machine.lock:
@@ -423,7 +535,7 @@ class Vm:
         self._happened(Change.RESET, cause)
         if running:
             self.runner.resume()
-        else:
+        elif self.machine.run_state is not RunState.FINISH_MIGRATE:
             self.machine.run_state = RunState.PRELAUNCH
 
     def request_reset(self, cause: Cause) -> None:

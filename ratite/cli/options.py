@@ -306,6 +306,8 @@ def parse(arguments: Sequence[str], draft: Draft | None = None) -> MachineConfig
             raise ConfigError(f"-{name}: {error}") from None
     consoles.complete(draft)
     debugging.check(draft)
+    if draft.config.incoming is not None and draft.config.load_snapshot is not None:
+        raise ConfigError("'incoming' and 'loadvm' options are mutually exclusive")
     return draft.finish()
 
 

@@ -49,11 +49,12 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                     _dump_vmstate(vm, config.dump_vmstate)
                     return 0
                 signals.action = partial(vm.quit, Cause.HOST_SIGNAL)
-                if config.load_snapshot is not None:
+                if config.load_snapshot is not None and not config.preconfig:
                     with blaming(f"-loadvm {config.load_snapshot}"):
                         vm.load_snapshot(config.load_snapshot)
                 ready()
-                if not (config.start_paused or config.preconfig):
+                waits = config.preconfig or config.incoming is not None
+                if not (config.start_paused or waits):
                     vm.start()
                 signals.release()
                 _tune_collector()

@@ -261,6 +261,7 @@ class RiscvVcpu(Vcpu):
         hart.stimecmp = u64(u64.MASK)
         if hart.has("svadu"):
             hart.menvcfg = u64(ADUE)
+        hart.exit_reason = u32(Exit.INTERRUPTED)  # it is outside until it runs
         hart.privilege = u32(MACHINE)
         hart.pc = u64(pc)
         pmp_update(hart)

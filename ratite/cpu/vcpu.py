@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from ratite.core.clock import VirtualClock
 from ratite.core.lock import MachineLock
 from ratite.core.threads import NamedThread
 from ratite.cpu.exits import Exit
+from ratite.cpu.throttle import Throttle
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, MemTxResult
 from ratite.native import i64, u32
@@ -158,6 +160,7 @@ class Runner(ABC):
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._parked = 0
+        self.throttle = Throttle(self._leave_all)
         self.held: frozenset[Vcpu] = frozenset()
         """vCPUs that a debugger keeps from running; changed while paused."""
         for vcpu in vcpus:
@@ -205,6 +208,21 @@ class Runner(ABC):
         self.clock.stop()
         self._follow_clock()
 
+    def _leave_all(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.kick(leave=True)
+
+    def forget_translations(self) -> None:
+        """Have every vCPU drop its softmmu TLB, and return when none uses an old entry any more:
+        what it stored by one is in memory. The machine may be running.
+        """
+        for vcpu in self.vcpus:
+            vcpu.executor.flush()
+        for vcpu in self.vcpus:
+            # In generated code it sees the request soon; outside, before it enters again.
+            while vcpu.state.flush_request and vcpu.state.exit_reason == Exit.NONE:
+                time.sleep(0.0001)
+
     def set_time(self, now_ns: int) -> None:
         """Make this the guest's time, while paused."""
         self.clock.set_ns(now_ns)
@@ -222,6 +240,7 @@ class Runner(ABC):
 
     def close(self) -> None:
         """End the threads for good."""
+        self.throttle.set(0)
         self.pause()
         with self._gate:
             self._closed = True
@@ -307,7 +326,11 @@ class ThreadRunner(Runner):
     def _body(self, vcpu: Vcpu) -> Callable[[], None]:
         def loop() -> None:
             state = vcpu.plain_state
+            naps = 0
             while self._wait_until_running(vcpu):
+                if naps != self.throttle.round:
+                    naps = self.throttle.round
+                    self.throttle.nap(lambda: self._running)
                 if state.halted and not vcpu.has_work():
                     vcpu.sleep(lambda: self._running)
                 else:

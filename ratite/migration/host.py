@@ -4,7 +4,7 @@ there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -73,9 +73,16 @@ class Machine(Protocol):
         """All parts have been loaded."""
 
 
+class Loop(Protocol):
+    """The main loop."""
+
+    def post(self, callback: Callable[[], object]) -> None:
+        """Have this run on the loop, with the machine lock held."""
+
+
 class Host(Protocol):
     """One machine with everything that the host provides to it. `disks` and the methods are used
-    with the machine lock held.
+    with the machine lock held, on the main loop.
     """
 
     @property
@@ -87,6 +94,10 @@ class Host(Protocol):
         """What drives the vCPUs."""
 
     @property
+    def loop(self) -> Loop:
+        """The main loop."""
+
+    @property
     def disks(self) -> Mapping[str, Disk]:
         """The drives by id."""
 
@@ -95,3 +106,26 @@ class Host(Protocol):
 
     def fail(self) -> None:
         """The guest's state is lost: it must not run on."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the main loop does nothing any more."""
+
+    @property
+    def state_name(self) -> str:
+        """The run state, in QEMU's words."""
+
+    def pause_for(self, state: str) -> None:
+        """Pause the guest, if it runs, and make this the run state."""
+
+    def leave(self, state: str, *, run: bool) -> None:
+        """Make this the run state, and let the guest run if it shall."""
+
+    def migrating(self, status: str) -> None:
+        """Tell clients how far a migration is."""
+
+    def migration_pass(self, number: int) -> None:
+        """Tell clients that memory is looked through once more."""
+
+    def incoming_failed(self, text: str) -> None:
+        """There is no guest to run: end the program."""

@@ -115,6 +115,10 @@ class Writer:
         header = _HEADER.pack(MAGIC, VERSION, flags)
         self._emit(header + _CRC.pack(zlib.crc32(header)))
 
+    def redirect(self, write: Callable[[bytes], object]) -> None:
+        """Write through this from now on."""
+        self._write = write
+
     def section(self, kind: Kind, name: str, payload: bytes) -> None:
         """Write one section."""
         text = name.encode()
@@ -142,10 +146,12 @@ class Reader:
         self._read = read
         self._sections = 0
         self._total = 0
-        header = self._exactly(_HEADER.size + _CRC.size, "section 'header'")
-        magic, version, flags = _HEADER.unpack_from(header)
-        if magic != MAGIC:
+        magic = self._up_to(len(MAGIC))
+        if not MAGIC.startswith(magic):
             raise StreamError("section 'header': this is not a saved ratite machine")
+        rest = _HEADER.size + _CRC.size - len(magic)
+        header = magic + self._exactly(rest, "section 'header'")
+        _, version, flags = _HEADER.unpack_from(header)
         if _CRC.unpack_from(header, _HEADER.size)[0] != zlib.crc32(header[: _HEADER.size]):
             raise StreamError("section 'header' is damaged: checksum differs")
         if version > VERSION:
@@ -189,12 +195,16 @@ class Reader:
         return Section(kind, name, payload)
 
     def _exactly(self, size: int, place: str) -> bytes:
+        data = self._up_to(size)
+        if len(data) < size:
+            raise StreamError(f"{place} is cut off: the stream ends within it")
+        return data
+
+    def _up_to(self, size: int) -> bytes:
+        """So many bytes, fewer only at the end of the stream."""
         parts: list[bytes] = []
         left = size
-        while left:
-            data = self._read(left)
-            if not data:
-                raise StreamError(f"{place} is cut off: the stream ends within it")
+        while left and (data := self._read(left)):
             parts.append(data)
             left -= len(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)

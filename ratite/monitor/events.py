@@ -10,6 +10,7 @@ from typing import Annotated
 
 from ratite.devices.notice import IoFailed, Notice, PortChanged
 from ratite.machines.lifecycle import Cause, Change
+from ratite.migration.outgoing import Status
 from ratite.monitor.event import SECOND_NS, event
 from ratite.qom import Doc
 
@@ -103,6 +104,22 @@ class BlockIoError:
     reason: Annotated[str, Doc("for people")]
     node_name: Annotated[str | None, Doc("the node's name")] = None
     nospace: Annotated[bool | None, Doc("whether the host's file system is full")] = None
+
+
+@event("MIGRATION")
+@dataclass(frozen=True)
+class MigrationEvent:
+    """A migration has come to another state. Sent with the capability `events` on."""
+
+    status: Status
+
+
+@event("MIGRATION_PASS")
+@dataclass(frozen=True)
+class MigrationPass:
+    """Memory is looked through once more for what the guest wrote. Sent like `MIGRATION`."""
+
+    pass_: Annotated[int, Doc("counts from 1")]
 
 
 def lifecycle_event(change: Change, cause: Cause) -> object:

@@ -82,6 +82,19 @@ class MonitorHub:
 
         self.events.emit(notice_event(notice))
 
+    def migrating(self, status: str) -> None:
+        """Tell clients how far a migration is."""
+        from ratite.migration.outgoing import Status
+        from ratite.monitor.events import MigrationEvent
+
+        self.events.emit(MigrationEvent(Status(status)))
+
+    def migration_pass(self, number: int) -> None:
+        """Tell clients that memory is looked through once more."""
+        from ratite.monitor.events import MigrationPass
+
+        self.events.emit(MigrationPass(number))
+
     def close(self) -> None:
         """End all monitors; what they still had to say is handed to their backends."""
         self.jobs.close()

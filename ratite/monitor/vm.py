@@ -14,10 +14,11 @@ from ratite.cpu.vcpu import Runner
 from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
 from ratite.machines.machine import Machine
-from ratite.migration.snapshot import Snapshots
 from ratite.qom import Object
 
 if TYPE_CHECKING:
+    from ratite.migration.migration import Migration
+    from ratite.migration.snapshot import Snapshots
     from ratite.monitor.hub import MonitorHub
 
 
@@ -103,6 +104,10 @@ class Vm(Protocol):
         """Saved states of the machine."""
 
     @property
+    def migration(self) -> Migration:
+        """Migration to other machines, and from there."""
+
+    @property
     def hub(self) -> MonitorHub:
         """What the monitors share."""
 
@@ -118,6 +123,9 @@ class Vm(Protocol):
 
     def stop(self) -> None:
         """Pause the guest."""
+
+    def listen(self, uri: str, take_fd: Callable[[str], int]) -> None:
+        """Take over a guest from there."""
 
     def request_reset(self, cause: Cause) -> None:
         """Reset soon."""

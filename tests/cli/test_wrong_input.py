@@ -121,6 +121,19 @@ CASES = """
 -append quiet                            | -append: only a kernel takes it
 -initrd cpio                             | -initrd: only a kernel takes it
 
+# states that are not there, or not such
+-loadvm x                                | -loadvm x: no block device can store vmstate for snapshot
+-loadvm x -drive file=disk,format=raw,if=none,id=d | -loadvm x: Snapshot 'x' does not exist in one or more devices
+-loadvm x -incoming defer                | 'incoming' and 'loadvm' options are mutually exclusive
+-incoming nosuch                         | -incoming nosuch: unknown migration protocol: nosuch
+-incoming tcp:x                          | -incoming tcp:x: error parsing address 'x'
+-incoming unix:/nosuch/x                 | -incoming unix:/nosuch/x: Failed to bind socket to /nosuch/x: No such file
+-incoming fd:nosuch                      | -incoming fd:nosuch: File descriptor named 'nosuch' has not been found
+-incoming file:none                      | -incoming file:none: cannot open 'none': No such file or directory
+-incoming file:text                      | load of migration failed: section 'header': this is not a saved ratite machine
+-incoming file:empty                     | load of migration failed: section 'header' is cut off
+-dump-vmstate none/x                     | cannot write the state's layout to 'none/x': No such file or directory
+
 # more than there is room for
 -kernel large -m 8M                      | -kernel: large ends at 0x
 -kernel kernel -initrd cpio -m 8M        | -initrd: cpio (5.0 MiB) does not fit

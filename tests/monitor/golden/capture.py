@@ -33,7 +33,10 @@ HMP = (
     "qom-set /machine/unattached/device[1] num-harts 3|object_add nope,id=a|object_del nope|"
     "device_add nope|device_add virtio-rng-device|device_del nope|chardev-remove nope|"
     "ringbuf_read nope 3|getfd a|closefd a|nmi|system_wakeup|watchdog_action zz|quit 3|logfile|"
-    "info registers 5|sum 0x1000 16"
+    "info registers 5|sum 0x1000 16|info snapshots|savevm x|loadvm x|loadvm|delvm x|info migrate|"
+    "info migrate_capabilities|info migrate_parameters|migrate|migrate foo|migrate_pause|"
+    "migrate_cancel|migrate_set_parameter foo 1|migrate_set_parameter compress-level 77|"
+    "migrate_set_capability foo on|migrate_set_capability events maybe|migrate_incoming x"
 ).split("|")
 
 QMP: tuple[dict[str, Any], ...] = tuple(
@@ -112,6 +115,21 @@ QMP: tuple[dict[str, Any], ...] = tuple(
         ("memsave", {"val": 0, "size": 4, "filename": "/dev/null"}),
         ("memsave", {"val": 0, "size": 4, "filename": "/dev/null", "cpu-index": 7}),
         ("set-action", {"reboot": "zz"}),
+        ("query-migrate-parameters", None),
+        ("migrate", {"uri": "foo"}),
+        ("migrate", {"uri": "fd:xx"}),
+        ("migrate", {"uri": "tcp:1:1", "nope": 1}),
+        ("migrate-incoming", {"uri": "foo"}),
+        ("migrate-continue", {"state": "pre-switchover"}),
+        ("migrate-pause", None),
+        ("migrate-start-postcopy", None),
+        ("migrate-recover", {"uri": "x"}),
+        ("migrate-set-capabilities", {}),
+        ("migrate-set-capabilities", {"capabilities": [{"capability": "nosuch", "state": True}]}),
+        ("migrate-set-parameters", {"downtime-limit": 2000001}),
+        ("migrate-set-parameters", {"compress-threads": 256}),
+        ("job-dismiss", {"id": "zz"}),
+        ("snapshot-load", {"job-id": "1j", "tag": "t", "vmstate": "v", "devices": ["d"]}),
     )
 )
 
