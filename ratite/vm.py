@@ -422,6 +422,16 @@ class Vm:
                     self._happened(Change.RESUME)
                     self.runner.resume()
 
+    def check_idle(self) -> None:
+        """Raise `ConfigError` while a migration goes on, or if another machine has the images."""
+        coming = self.machine.run_state is RunState.INMIGRATE
+        if coming or (self._migrates and not self.migration.status.over):
+            raise ConfigError("There's a migration process in progress")
+        if not all(disk.active for disk in self.disks.values()):
+            raise ConfigError(
+                "the images belong to where the guest has moved; `cont` takes them back"
+            )
+
     @property
     def gone(self) -> bool:
         """Whether the main loop does nothing any more."""

@@ -223,7 +223,8 @@ class Drive:
     @property
     def path(self) -> str:
         """The image's file; "" if it has none."""
-        return self.node.name if os.path.isfile(self.node.name) else ""
+        path = os.path.realpath(self.node.name)  # it may be a descriptor's
+        return path if os.path.isfile(path) else ""
 
     def copy_out(self, path: str) -> None:
         """Copy the content into a new file. Raises HostError."""

@@ -221,6 +221,8 @@ class Runner(ABC):
         for vcpu in self.vcpus:
             # In generated code it sees the request soon; outside, before it enters again.
             while vcpu.state.flush_request and vcpu.state.exit_reason == Exit.NONE:
+                if self._parked >= len(self._threads):
+                    return
                 time.sleep(0.0001)
 
     def set_time(self, now_ns: int) -> None:

@@ -145,9 +145,10 @@ class Channel:
             os.close(fd)
         self._waker = -1
         if self._child is not None and self._child.poll() is None:
-            self._child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._child.wait(2)
+                self._child.wait(1)  # it sees the end of its input, or nobody who reads
+            self._child.kill()
+            self._child.wait()
 
 
 TakeFd = Callable[[str], int]

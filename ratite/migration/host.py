@@ -29,6 +29,10 @@ class Disk(Protocol):
         """Bytes."""
 
     @property
+    def active(self) -> bool:
+        """True if the image is this machine's."""
+
+    @property
     def read_only(self) -> bool:
         """True if the guest cannot write to it."""
 
@@ -106,6 +110,9 @@ class Host(Protocol):
 
     def fail(self) -> None:
         """The guest's state is lost: it must not run on."""
+
+    def check_idle(self) -> None:
+        """Raise `ConfigError` while a migration goes on, or if another machine has the images."""
 
     @property
     def gone(self) -> bool:

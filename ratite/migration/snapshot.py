@@ -121,6 +121,7 @@ class Snapshots:
         """Make a snapshot in a directory that does not exist. Raises `ConfigError` or `HostError`,
         with nothing left there.
         """
+        self._host.check_idle()
         if path.exists():
             raise ConfigError(f"a snapshot cannot be made at '{path}': something is there already")
         part = path.with_name(f".new-{path.name}")
@@ -149,6 +150,7 @@ class Snapshots:
 
     def load_at(self, path: Path) -> None:
         """Go back to the snapshot in a directory, as `load` does."""
+        self._host.check_idle()
         info = _read_info(path)
         if info is None:
             raise ConfigError(f"'{path}' is not a snapshot")

@@ -20,6 +20,8 @@ from ratite.migration.stream import Kind, Section, StreamError, Writer, pack, un
 MACHINE = "machine"
 """The section with what belongs to no part: guest time, and whether the guest ran."""
 IDENTITY = "identity"
+MAX_STATES = 32 << 20
+"""Bytes of all sections but memory's."""
 
 
 class Part(Protocol):
@@ -66,9 +68,13 @@ class Arrival:
     identity: dict[str, Any] | None = None
     states: dict[str, Any] = field(default_factory=dict)
     running: bool = False
+    size: int = 0
 
     def take(self, section: Section) -> None:
         """Note a section that is not RAM. Raises `StreamError`."""
+        self.size += len(section.payload) + len(section.name)
+        if self.size > MAX_STATES:
+            raise StreamError(f"section '{section.name}': more state than any machine has")
         if section.kind is Kind.IDENTITY:
             self.identity = _table(section)
         elif section.kind is Kind.STATE:

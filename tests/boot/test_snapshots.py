@@ -23,11 +23,15 @@ def image(build_program: Callable[..., Path]) -> Path:
 
 
 @pytest.mark.parametrize("harts", [1, 2])
-@pytest.mark.parametrize("accel", ["tcg", "tcg,tier=0"])
+@pytest.mark.parametrize(
+    "accel",
+    ["-accel tcg", "-accel tcg,tier=0", "-accel tcg -icount shift=0,sleep=off"],
+    ids=["tier 1", "tier 0", "icount"],
+)
 def test_a_guest_that_goes_back_many_times_comes_to_the_same_result(
     machine: Callable[..., ratite.Vm], image: Path, tmp_path: Path, harts: int, accel: str
 ) -> None:
-    options = [*dirty.OPTIONS, "-smp", harts, "-accel", accel, "-kernel", image]
+    options = [*dirty.OPTIONS, "-smp", harts, *accel.split(), "-kernel", image]
     plain = machine(*options)
     plain.start()
     expected = dirty.results(plain, harts)

@@ -16,6 +16,7 @@ from ratite.memory import PAGE_SIZE
 from ratite.migration import pages
 from ratite.migration.stream import Kind, Reader, Section, StreamError, Writer, pack, unpack
 from ratite.migration.vmstate import (
+    Arrival,
     apply_states,
     check_states,
     read_all,
@@ -122,7 +123,7 @@ def test_every_member_of_a_harts_state_is_saved_or_known_not_to_be() -> None:
     own += "page_flush_request page_flush_gva flush_request tlb_base jump_cache machine phys_map "
     own += "index time_base time_stopped icount_shift icount_bias fetch_buffer sample scratch "
     own += "trace trace_head trace_cause trace_pc trace_value tlb_flushes tlb_fills lookups "
-    own += "reservation_valid reservation_address reservation_value"
+    own += "reservation_valid reservation_address reservation_value went_from went_to"
     mmio = {name for name in CpuState.MEMBERS if name.startswith("mmio_")}
     saved = {name.partition(".")[0] for name in Hart.SAVED}
     known = saved | derived | set(own.split()) | mmio
@@ -242,3 +243,11 @@ def test_the_layout_names_every_device_that_saves_something() -> None:
     fields = [field["field"] for field in plic["Description"]["Fields"]]
     assert {"priority", "pending", "claimed"} <= set(fields)
     assert set(plic["Description"]["Fields"][0]) == {"field", "version_id", "field_exists", "size"}
+
+
+def test_endless_state_is_refused() -> None:
+    arrival = Arrival()
+    payload = pack({"x": bytes(8 << 20)})
+    with pytest.raises(StreamError, match="section 's3': more state than any machine has"):
+        for number in range(100):
+            arrival.take(Section(Kind.STATE, f"s{number}", payload))

@@ -301,3 +301,43 @@ def test_capabilities_that_are_not_supported_are_refused(client: QmpClient) -> N
     assert client.hmp("migrate_set_capability auto-converge on") == ""
     assert "auto-converge: on\n" in client.hmp("info migrate_capabilities")
     assert client.hmp("migrate_set_capability foo on") == "Error: invalid parameter value: foo\n"
+
+
+def test_no_snapshot_is_made_or_loaded_while_the_guest_moves_or_when_it_has_moved(
+    make_vm: MakeVm, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    client = make_vm(f"-drive file={disk},format=raw,if=none,id=d0", options=SMALL).client()
+    assert client.hmp("savevm x") == ""
+    client.result("cont")
+    client.result("migrate-set-capabilities", capabilities=PAUSE)
+    client.result("migrate", uri=f"file:{tmp_path}/state")
+    await_status(client, "pre-switchover")
+    for line in ("savevm y", "loadvm x"):
+        assert client.hmp(line) == "Error: There's a migration process in progress\n"
+    client.result("migrate-continue", state="pre-switchover")
+    await_status(client, "completed")
+    for line in ("savevm y", "loadvm x"):
+        assert "the images belong to where the guest has moved" in client.hmp(line)
+    client.result("cont")
+    assert client.hmp("loadvm x") == ""
+
+
+def test_images_change_hands_at_the_switchover(
+    make_vm: MakeVm, target_of: Any, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    drive = f"-drive file={disk},format=raw,if=none,id=d0 -device virtio-blk-device,drive=d0"
+    client = make_vm(drive, options=SMALL).client()
+    target = target_of(f"{drive} -incoming unix:{tmp_path}/wire")
+    client.result("cont")
+    for one in (client, target):
+        one.result("migrate-set-capabilities", capabilities=EVENTS)
+    client.result("migrate", uri=f"unix:{tmp_path}/wire")
+    await_status(client, "completed")
+    await_status(target, "completed")
+    refused = client.error("cont")[1]
+    assert "is in use by another process" in refused
+    assert client.result("query-status")["status"] == "postmigrate"

@@ -32,6 +32,17 @@ static void put(char character)
 	UART[0] = character;
 }
 
+static void begin(void)
+{
+	while (__atomic_exchange_n(&printing, 1, __ATOMIC_ACQUIRE))
+		;
+}
+
+static void end(void)
+{
+	__atomic_store_n(&printing, 0, __ATOMIC_RELEASE);
+}
+
 __attribute__((interrupt("machine"), aligned(4), used)) void tick(void)
 {
 	u64 hart;
@@ -52,20 +63,22 @@ __attribute__((used)) void work(u64 hart)
 		x ^= x << 17;
 		memory[x & (WORDS - 1)] += x;
 		sum = sum * 31 + memory[(x >> 20) & (WORDS - 1)];
-		if (!hart && !(step & 0xfffff))
+		if (!hart && !(step & 0xfffff)) {
+			begin();
 			put('.');
+			end();
+		}
 	}
 	for (u64 word = 0; word < WORDS; word++)
 		sum = sum * 31 + memory[word];
-	while (__atomic_exchange_n(&printing, 1, __ATOMIC_ACQUIRE))
-		;
+	begin();
 	put('\n');
 	put('0' + hart);
 	put(':');
 	for (int shift = 60; shift >= 0; shift -= 4)
 		put("0123456789abcdef"[sum >> shift & 15]);
 	put('\n');
-	__atomic_store_n(&printing, 0, __ATOMIC_RELEASE);
+	end();
 	for (;;)
 		__asm__ volatile("wfi");
 }
