@@ -28,8 +28,10 @@ from ratite.block import Drive
 from ratite.chardev import LocalChardev, MuxActions
 from ratite.cli.convert import accel as read_accel
 from ratite.cli.convert import cpu as read_cpu
+from ratite.cli.draft import Draft, Wanted
 from ratite.cli.log_options import open_log
 from ratite.cli.messages import messages_of
+from ratite.cli.options import parse
 from ratite.cli.process import show
 from ratite.core.errors import ConfigError, HostError, blaming, located
 from ratite.core.events import EventLoop
@@ -89,6 +91,8 @@ class Serial:
         self._changed = threading.Condition()
         self._input: LocalChardev | None = None
         self.ended = False
+        self.timeout = 30.0
+        """Seconds that `expect` waits if it is not told otherwise."""
 
     def connect(self, chardev: LocalChardev) -> None:
         """Called by the machine."""
@@ -116,11 +120,11 @@ class Serial:
         assert self._input is not None, "the first serial port is not Python's: see Vm(serial=...)"
         self._input.feed(text.encode())
 
-    def expect(self, pattern: str, *, timeout: float = 30.0, regex: bool = False) -> str:
+    def expect(self, pattern: str, *, timeout: float | None = None, regex: bool = False) -> str:
         """Wait until `pattern` appears after what earlier calls consumed; returns the output up to
         its end. Raises `ExpectTimeout` after `timeout` seconds, or when the machine ends first."""
         compiled = re.compile((pattern if regex else re.escape(pattern)).encode())
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         with self._changed:
             while True:
                 fresh = bytes(self._data[self._read :])
@@ -153,13 +157,15 @@ class Vm:
         accel: str = "tcg",
         serial: bool = True,
         no_reboot: bool = False,
+        options: Sequence[str] = (),
         config: MachineConfig | None = None,
         mux_actions: MuxActions | None = None,
         program: str = "ratite",
     ) -> None:
         """Build the machine; it does not run yet. Either give `config`, whole, or the usual
         options; `cpu` and `accel` may have properties, as on the command line (`"rv64,zba=off"`).
-        With `serial` the first serial port is `vm.serial`. `program` stands in front of messages
+        With `serial` the first serial port is `vm.serial`. `options` are words of the command line
+        for all the rest (`["-device", "virtio-rng-device"]`). `program` stands in front of messages
         on standard error. Raises `ConfigError` or `HostError`."""
         if config is None:
             size = parse_size(memory, default_suffix="M") if isinstance(memory, str) else memory
@@ -175,6 +181,8 @@ class Vm:
             )
             if serial:
                 config = replace(config, serials=(SERIAL_ID,))
+        if options:
+            config = _with_options(options, config)
         self.config = config
         self.actions = Actions(
             config.on_reboot, config.on_shutdown, config.on_panic, config.on_watchdog
@@ -353,6 +361,11 @@ class Vm:
         """Serve gdb on a device, in the words of `-gdb`, and no longer on another; returns its
         address, "" for `none`. The machine lock is held. Raises `ConfigError` or `HostError`."""
         return self.debugger.serve_on(device)
+
+    def monitor(self, line: str, *, timeout: float = 10.0) -> str:
+        """What a command of the monitor for people prints. From any thread that does not hold the
+        machine lock. Raises `TimeoutError`."""
+        return self.loop.call(lambda: self.debugger.monitor(line), timeout)
 
     def _open_debugger(self) -> None:
         self._closers.append(lambda: self._locked(self.debugger.close))
@@ -628,6 +641,11 @@ class Vm:
         self._release()
         self._closed = True
 
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
     def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("the machine is closed; make a new one")
@@ -759,6 +777,13 @@ class RegisterView:
             csr_write(
                 self._vcpu.state, type(self._vcpu.state).kick.kind(CSR_NUMBER[key]), u64(value)
             )
+
+
+def _with_options(words: Sequence[str], config: MachineConfig) -> MachineConfig:
+    try:
+        return parse(words, Draft(config))
+    except Wanted:
+        raise ConfigError(f"{' '.join(words)}: help is for the command line to give") from None
 
 
 def _path(value: str | Path | None) -> Path | None:

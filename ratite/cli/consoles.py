@@ -86,7 +86,7 @@ def complete(draft: Draft) -> None:
 
 
 def _add_defaults(draft: Draft) -> None:
-    if not draft.config.default_devices:
+    if not draft.config.default_devices or draft.config.serials:
         return
     terminal = draft.display is Display.TERMINAL and not draft.config.process.daemonize
     if not terminal:

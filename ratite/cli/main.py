@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "ratite"
 
-_DEMO = os.path.join(os.path.dirname(__file__), "demo", "demo.bin")
+DEMO = os.path.join(os.path.dirname(__file__), "demo", "demo.bin")
+"""The small guest that ships with ratite."""
 
 _USAGE = """\
 usage: ratite [run] [--debian] [OPTION]...
@@ -77,7 +78,7 @@ def _run(words: list[str]) -> int:
     given = {word.lstrip("-") for word in options if word.startswith("-")}
     if given & {"h", "help", "version"}:
         return launch(PROGRAM, options)
-    defaults = _debian_files() if debian else {"kernel": _DEMO}
+    defaults = _debian_files() if debian else {"kernel": DEMO}
     return launch(PROGRAM, [*_board(given), *_unless_given(defaults, given), *options])
 
 

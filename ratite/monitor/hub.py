@@ -50,7 +50,7 @@ class MonitorHub:
             except QmpError as error:
                 raise ConfigError(f"-add-fd: fd={entry.fd}: {error}") from None
 
-    def add(self, wanted: MonitorConfig, chardev: Chardev) -> None:
+    def add(self, wanted: MonitorConfig, chardev: Chardev) -> Monitor:
         """Start a monitor on a backend that was claimed for it."""
         if isinstance(chardev, MuxPort):
             chardev.stay_behind()  # the terminal belongs to the guest at first
@@ -65,6 +65,13 @@ class MonitorHub:
             monitor = HmpMonitor(self._vm, chardev)
         self.monitors.append(monitor)
         monitor.open()
+        return monitor
+
+    def remove(self, monitor: Monitor) -> None:
+        """End one monitor. Does nothing if it has ended."""
+        if monitor in self.monitors:
+            self.monitors.remove(monitor)
+            monitor.close()
 
     def happened(self, change: Change, cause: Cause) -> None:
         """Tell clients what happened to the machine."""

@@ -69,6 +69,15 @@ def test_code_runs_in_order(path: Path, tmp_path: Path) -> None:
     run("\n".join(code), tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if blocks(path, "python", "pytest")], ids=lambda p: p.name
+)
+def test_tests_pass(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_document.py").write_text("\n".join(blocks(path, "python", "pytest")))
+    run(f"import pytest, sys\nsys.exit(pytest.main(['-q', {str(tmp_path)!r}]))", tmp_path)
+
+
 @pytest.mark.boot
 @pytest.mark.parametrize(
     "path", [path for path in DOCUMENTS if blocks(path, "python", "boot")], ids=lambda p: p.name
