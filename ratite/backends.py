@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 from ratite.block import CacheMode, Drive, IoPool, open_image
-from ratite.chardev import CTRL_A, Chardev, MuxActions, MuxChardev, open_chardev
+from ratite.chardev import (
+    CTRL_A,
+    Chardev,
+    FileChardev,
+    MuxActions,
+    MuxChardev,
+    SocketChardev,
+    open_chardev,
+)
 from ratite.core.errors import ConfigError
 from ratite.core.events import EventLoop
-from ratite.machines.config import ChardevConfig, DriveConfig, ObjectConfig
+from ratite.machines.config import ChardevConfig, DriveConfig, ObjectConfig, PropertyValue
 from ratite.qom import Container, find_type, keyword_arguments
 
-Resolve = Callable[[str, bool], str]
+
+class ResolvePath(Protocol):
+    """Answers the path to open for a path as users write it."""
+
+    def __call__(self, path: str, writes: bool, /, *, reads: bool = True) -> str:
+        """`writes` and `reads`: what it is opened for. Raises `HostError`."""
 
 
 class Backends:
@@ -27,15 +41,14 @@ class Backends:
         self,
         loop: EventLoop,
         actions: MuxActions,
-        resolve_path: Resolve,
+        resolve_path: ResolvePath,
         *,
         escape: int = CTRL_A,
         on_wait: Callable[[str], None] = lambda _: None,
         active: bool = True,
     ) -> None:
-        """`resolve_path` answers the path to open for a path as users write it, given whether it is
-        to be written. `on_wait` gets a line for the user before a server waits for a client.
-        Images are not claimed unless `active`: another machine has them until `Drive.activate`."""
+        """`on_wait` gets a line for the user before a server waits for a client. Images are not
+        claimed unless `active`: another machine has them until `Drive.activate`."""
         self.chardevs: dict[str, Chardev] = {}
         self.drives: dict[str, Drive] = {}
         self.objects: dict[str, Any] = {}
@@ -69,32 +82,51 @@ class Backends:
             chardev = self._share(wanted)
         else:
             id = f"{wanted.id}-base" if wanted.mux else wanted.id
-            properties = wanted.properties
+            properties = self._with_paths(wanted)
             chardev = open_chardev(wanted.backend, id, self._loop, properties, self._on_wait)
-            self._closers.append(chardev.close)
             if wanted.mux:
                 chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, self._escape)
-                self._closers.append(chardev.close)
         self.adopt(chardev)
         return chardev
+
+    def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend for a machine that is there: a server does not wait for its
+        first client, since the machine would wait with it.
+        """
+        if wanted.backend == SocketChardev.kind:
+            properties = {"wait": False, **wanted.properties}
+            options = keyword_arguments(SocketChardev, properties)["options"]
+            if options.server and options.wait:
+                raise ConfigError(
+                    "wait=on is for the command line: a machine that is there cannot wait for "
+                    "a client; use wait=off"
+                )
+            wanted = replace(wanted, properties=properties)
+        return self.add_chardev(wanted)
+
+    def _with_paths(self, wanted: ChardevConfig) -> dict[str, PropertyValue]:
+        """The properties, with the paths to open for those that users write."""
+        properties = dict(wanted.properties)
+        outputs = ("path", "logfile") if wanted.backend == FileChardev.kind else ("logfile",)
+        for name in outputs:
+            if isinstance(path := properties.get(name), str):
+                properties[name] = self._resolve_path(path, True, reads=False)
+        if isinstance(path := properties.get("input-path"), str):
+            properties["input-path"] = self._resolve_path(path, False)
+        return properties
 
     def _share(self, wanted: ChardevConfig) -> MuxChardev:
         """Open a mux over a backend that has an id of its own, and was there before."""
         arguments = keyword_arguments(MuxChardev, wanted.properties)
         base = arguments["options"].chardev if arguments else ""
         if not base:
-            raise ConfigError(f"character device {wanted.id!r}: mux: no chardev given")
+            raise ConfigError("mux: no chardev given")
         backend = self.chardevs.get(base)
         if backend is None:
-            raise ConfigError(
-                f"character device {wanted.id!r}: mux: base chardev {base!r} not found; "
-                "it must come before the mux"
-            )
-        mux = MuxChardev(
+            raise ConfigError(f"mux: base chardev {base!r} not found; it must come before the mux")
+        return MuxChardev(
             wanted.id, self._loop, backend, self._actions, self._escape, owned=False, **arguments
         )
-        self._closers.append(mux.close)
-        return mux
 
     def adopt(self, chardev: Chardev) -> None:
         """Enter a character backend that is open. Its id must be free."""
@@ -163,3 +195,7 @@ class Backends:
         closers, self._closers = self._closers, []
         for close in reversed(closers):
             close()
+        for id in reversed(tuple(self.objects)):
+            self.remove_object(id)
+        for chardev in reversed(tuple(self.chardevs.values())):
+            chardev.close()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ratite.chardev import Chardev
 from ratite.cli.debugging import GDB_ID, gdb_chardev
-from ratite.core.errors import ConfigError, HostError
+from ratite.core.errors import ConfigError, HostError, blaming
 from ratite.core.signals import interruptible
 from ratite.cpu.idle import IdleRunner
 from ratite.machines.lifecycle import Cause, Change
@@ -62,7 +62,7 @@ class Debugger:
         self.stop_serving()
         if wanted is None:
             return ""
-        chardev = vm.backends.add_chardev(wanted)
+        chardev = vm.backends.plug_chardev(wanted)
         self.serve(chardev)
         return chardev.filename
 
@@ -126,7 +126,8 @@ def serve_qtest(vm: Vm, id: str) -> Callable[[], None]:
             with interruptible():
                 log = open(where, "w", encoding="utf-8")
         except OSError as error:
-            raise HostError.from_os("-qtest-log: create", error, where) from error
+            with blaming("-qtest-log"):
+                raise HostError.from_os("create", error, where) from error
     from ratite.monitor.qtest import Qtest
 
     server = Qtest(vm.machine, vm.root, vm.runner, vm.backends.chardevs[id].claim(), log=log)

@@ -112,7 +112,7 @@ async def _monitor_of(vm: Vm) -> AsyncIterator[socket.socket]:
 
     def add() -> Monitor:
         options = {"fd": str(theirs.fileno())}
-        chardev = vm.backends.add_chardev(ChardevConfig("socket", id, properties=options))
+        chardev = vm.backends.plug_chardev(ChardevConfig("socket", id, properties=options))
         return vm.hub.add(MonitorConfig(id, MonitorMode.CONTROL), chardev.claim())
 
     def remove(monitor: Monitor) -> None:

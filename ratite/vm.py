@@ -382,7 +382,7 @@ class Vm:
             with located(wanted.origin), blaming(option):
                 self.backends.add_object(wanted)
         for chardev in config.chardevs:
-            with located(chardev.origin):
+            with located(chardev.origin), blaming(chardev.option or f"-chardev {chardev.id}"):
                 made = self.backends.add_chardev(chardev)
             if made.announcement:
                 show(f"{made.announcement}\n")

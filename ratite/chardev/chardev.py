@@ -8,7 +8,8 @@ exceeds that is refused by a short write. A peer that vanishes is an event.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
 from ratite.chardev.options import DEFAULTS, CommonOptions
@@ -192,6 +193,15 @@ class Chardev(Object):
         """Release the host resources. Calls after the first do nothing."""
         if self._log is not None:
             self._log.close()
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Open what the kind of backend needs inside: the log file is closed if that fails."""
+        try:
+            yield
+        except BaseException:
+            Chardev.close(self)
+            raise
 
     def _send(self, data: Bytes) -> int:
         return len(data)

@@ -22,14 +22,15 @@ class FileChardev(Chardev):
     def __init__(self, id: str, loop: Loop, *, options: FileOptions) -> None:
         super().__init__(id, loop, options)
         mode = os.O_APPEND if options.append else os.O_TRUNC
-        write_fd = _open(options.path, os.O_WRONLY | os.O_CREAT | mode)
-        read_fd = -1
-        if options.input_path is not None:
-            try:
-                read_fd = _open(options.input_path, os.O_RDONLY)
-            except HostError:
-                os.close(write_fd)
-                raise
+        with self._opening():
+            write_fd = _open(options.path, os.O_WRONLY | os.O_CREAT | mode)
+            read_fd = -1
+            if options.input_path is not None:
+                try:
+                    read_fd = _open(options.input_path, os.O_RDONLY)
+                except HostError:
+                    os.close(write_fd)
+                    raise
         self._stream = _stream(self, loop, read_fd, write_fd, keep_on_eof=True)
         self.is_open = True
 
@@ -58,11 +59,12 @@ class PipeChardev(Chardev):
         super().__init__(id, loop, options)
         path = options.path
         # Opened for both directions, a pipe neither waits for a peer nor ends when one leaves.
-        if os.path.exists(f"{path}.in") and os.path.exists(f"{path}.out"):
-            read_fd = _open(f"{path}.in", os.O_RDWR)
-            write_fd = _open(f"{path}.out", os.O_RDWR)
-        else:
-            read_fd = write_fd = _open(path, os.O_RDWR)
+        with self._opening():
+            if os.path.exists(f"{path}.in") and os.path.exists(f"{path}.out"):
+                read_fd = _open(f"{path}.in", os.O_RDWR)
+                write_fd = _open(f"{path}.out", os.O_RDWR)
+            else:
+                read_fd = write_fd = _open(path, os.O_RDWR)
         self._stream = _stream(self, loop, read_fd, write_fd, keep_on_eof=False)
         self.is_open = True
 

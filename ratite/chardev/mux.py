@@ -127,7 +127,8 @@ class MuxChardev(Chardev):
         self._timestamps = False
         self._line_start = True
         self._started = time.monotonic()
-        self._backend = backend.claim()
+        with self._opening():
+            self._backend = backend.claim()
         self._backend.attach(self)
 
     @property

@@ -47,8 +47,7 @@ def open_chardev(
     cls = _KINDS.get(kind)
     if cls is None:
         raise ConfigError(
-            f"character device {id!r}: there is no kind {kind!r}; "
-            f"there are {', '.join(chardev_kinds())} and mux"
+            f"there is no kind {kind!r}; there are {', '.join(chardev_kinds())} and mux"
         )
     arguments = keyword_arguments(cls, options)
     if cls is SocketChardev:

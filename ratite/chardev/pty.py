@@ -26,10 +26,11 @@ class PtyChardev(Chardev):
 
     def __init__(self, id: str, loop: Loop, *, options: CommonOptions = DEFAULTS) -> None:
         super().__init__(id, loop, options)
-        try:
-            self._master, slave = os.openpty()
-        except OSError as error:
-            raise HostError.from_os("create a pseudo terminal", error) from error
+        with self._opening():
+            try:
+                self._master, slave = os.openpty()
+            except OSError as error:
+                raise HostError.from_os("create a pseudo terminal", error) from error
         tty.setraw(slave)
         self.tty_path = os.ttyname(slave)
         os.close(slave)

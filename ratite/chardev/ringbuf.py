@@ -14,9 +14,9 @@ class RingbufChardev(Chardev):
     kind = "ringbuf"
 
     def __init__(self, id: str, loop: Loop, *, options: RingbufOptions = RINGBUF_DEFAULTS) -> None:
-        super().__init__(id, loop, options)
         if options.size <= 0 or options.size & (options.size - 1):
-            raise ConfigError(f"character device {id!r}: size must be a power of two")
+            raise ConfigError("size must be a power of two")
+        super().__init__(id, loop, options)
         self._size = options.size
         self._buffer = bytearray()
         self.is_open = True

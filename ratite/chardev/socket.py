@@ -18,7 +18,7 @@ from ratite.chardev.chardev import Bytes, Chardev, Loop
 from ratite.chardev.fd_stream import FdStream, close_watched
 from ratite.chardev.options import SOCKET_DEFAULTS, SocketOptions
 from ratite.core.char import CharEvent
-from ratite.core.errors import ConfigError, HostError, blaming
+from ratite.core.errors import ConfigError, HostError
 from ratite.core.port import check_port
 from ratite.core.signals import interruptible
 from ratite.core.threads import NamedThread
@@ -48,7 +48,7 @@ class SocketChardev(Chardev):
         *,
         options: SocketOptions = SOCKET_DEFAULTS,
     ) -> None:
-        _check(id, options)
+        _check(options)
         super().__init__(id, loop, options)
         self._address = options
         self._stream: FdStream | None = None
@@ -250,22 +250,21 @@ class SocketChardev(Chardev):
         super().close()
 
 
-def _check(id: str, options: SocketOptions) -> None:
+def _check(options: SocketOptions) -> None:
     given = [name for name in ("path", "port", "fd") if getattr(options, name) is not None]
     if len(given) != 1:
         raise ConfigError(
-            f"character device {id!r}: a socket takes one of path=, port= and fd=, "
+            "a socket takes one of path=, port= and fd=, "
             f"not {' and '.join(given) if given else 'none'}"
         )
     if options.path == "":
-        raise ConfigError(f"character device {id!r}: path= is empty")
+        raise ConfigError("path= is empty")
     if options.server and options.reconnect:
-        raise ConfigError(f"character device {id!r}: reconnect= is for clients, not for server=on")
+        raise ConfigError("reconnect= is for clients, not for server=on")
     if options.fd is not None and not options.fd.isdecimal():
-        raise ConfigError(f"character device {id!r}: fd={options.fd} is not a descriptor number")
+        raise ConfigError(f"fd={options.fd} is not a descriptor number")
     if options.port is not None:
-        with blaming(f"character device {id!r}"):
-            check_port(options.port)
+        check_port(options.port)
 
 
 def _describe(options: SocketOptions, listener: socket.socket | None) -> str:

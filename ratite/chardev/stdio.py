@@ -31,16 +31,17 @@ class StdioChardev(Chardev):
     def __init__(self, id: str, loop: Loop, *, options: StdioOptions = STDIO_DEFAULTS) -> None:
         if StdioChardev._owner is not None:
             raise ConfigError(
-                f"character device {id!r}: standard input and output are used by "
-                f"{StdioChardev._owner.id!r} already; share them through a mux (mon:stdio)"
+                f"standard input and output are used by {StdioChardev._owner.id!r} already; "
+                "share them through a mux (mon:stdio)"
             )
         super().__init__(id, loop, options)
         self._blocking = [(fd, os.get_blocking(fd)) for fd in (0, 1) if _is_open(fd)]
-        try:
-            read_fd = own_description(0, os.O_RDONLY)
-            write_fd = own_description(1, os.O_WRONLY)
-        except OSError as error:
-            raise HostError.from_os("use standard input and output", error) from error
+        with self._opening():
+            try:
+                read_fd = own_description(0, os.O_RDONLY)
+                write_fd = own_description(1, os.O_WRONLY)
+            except OSError as error:
+                raise HostError.from_os("use standard input and output", error) from error
         StdioChardev._owner = self
         self._terminal = RawTerminal(0, signals=options.signal)
         self._stream = FdStream(

@@ -126,7 +126,7 @@ def _connect(draft: Draft, text: str, id: str, option: str) -> str | None:
         device = convert.short_chardev(text, id, signal=not (shared or draft.nographic))
         if device is None:
             return None
-        draft.append("chardevs", device)
+        draft.append("chardevs", replace(device, option=option))
     if shared:
         chardevs = draft.config.chardevs
         draft.set("chardevs", tuple(replace(c, mux=True) if c.id == id else c for c in chardevs))

@@ -51,7 +51,7 @@ def _connect(draft: Draft, field: str, text: str, device: ChardevConfig | None) 
     others = tuple(chardev for chardev in draft.config.chardevs if chardev.id != field)
     draft.set("chardevs", others)
     if device is not None:
-        draft.append("chardevs", device)
+        draft.append("chardevs", replace(device, option=f"-{field}"))
         if device.backend == "stdio":
             draft.display = Display.NONE
     named = text.removeprefix(_NAMED_PREFIX) if text.startswith(_NAMED_PREFIX) else None

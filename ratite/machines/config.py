@@ -149,6 +149,7 @@ class ChardevConfig:
     mux: bool = False  # several users share it, Ctrl-A C switches
     properties: Properties = field(default_factory=dict)
     origin: str = field(default="", compare=False)  # file and line of -readconfig
+    option: str = field(default="", compare=False)  # of whose short form it was made: `-serial`
 
 
 class MonitorMode(Enum):

@@ -99,17 +99,17 @@ class FdSets:
         if not found.members:
             del self.sets[set_id]
 
-    def resolve(self, path: str, writes: bool, /) -> str:
+    def resolve(self, path: str, writes: bool, /, *, reads: bool = True) -> str:
         """A path that can be opened: itself, or for `/dev/fdset/N` that of a member that may be
-        written if `writes`. Raises `HostError`.
+        written if `writes`, and read if `reads`. Raises `HostError`.
         """
         if not path.startswith(PREFIX):
             return path
         number = path.removeprefix(PREFIX)
         found = self.sets.get(int(number)) if number.isdecimal() else None
+        wanted = os.O_RDONLY if not writes else os.O_RDWR if reads else os.O_WRONLY
         for entry in found.members if found else ():
-            mode = fcntl.fcntl(entry.fd, fcntl.F_GETFL) & os.O_ACCMODE
-            if mode == os.O_RDWR or (mode == os.O_RDONLY and not writes):
+            if fcntl.fcntl(entry.fd, fcntl.F_GETFL) & os.O_ACCMODE in (wanted, os.O_RDWR):
                 return f"/proc/self/fd/{entry.fd}"
         raise HostError(f"cannot open '{path}': no descriptor of the set allows that")
 

@@ -46,8 +46,8 @@ class Backends(Protocol):
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""
 
-    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend."""
+    def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend, without waiting for anybody."""
 
     def remove_chardev(self, id: str) -> None:
         """Close a character backend that nobody uses."""

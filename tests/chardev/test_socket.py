@@ -188,8 +188,8 @@ def test_a_handed_over_descriptor_is_used(loop: EventLoop, recorder: Any, until:
         ({"path": "x", "server": True, "reconnect": 1}, "reconnect"),
         ({"fd": "three"}, "not a descriptor number"),
         ({"path": "", "server": True}, "path= is empty"),
-        ({"port": "65536"}, "'c0': port 65536 is out of range: 0 to 65535"),
-        ({"port": "-1", "server": True}, "'c0': port -1 is out of range: 0 to 65535"),
+        ({"port": "65536"}, "port 65536 is out of range: 0 to 65535"),
+        ({"port": "-1", "server": True}, "port -1 is out of range: 0 to 65535"),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -174,17 +174,25 @@ CASES = """
 -object rng-random                       | -object: 'id' is missing
 -object rng-random,id=x,filename=none    | -object rng-random: cannot open the entropy source 'none'
 -object rng-builtin,id=x -object rng-builtin,id=x | -object: id 'x' is given twice
--chardev nosuch,id=c                     | character device 'c': there is no kind 'nosuch'
--chardev file,id=c                       | Property 'chardev-file.path' must be set
--chardev file,id=c,path=none/f           | cannot open 'none/f': No such file or directory
--chardev socket,id=c,path=none           | cannot connect to 'unix:none': No such file or directory
--chardev socket,id=c,host=localhost,port=none | cannot connect to 'tcp:localhost:none': Servname not supported
--chardev mux,id=m                        | character device 'm': mux: no chardev given
--chardev mux,id=m,chardev=n -chardev null,id=n | character device 'm': mux: base chardev 'n' not found
+-chardev nosuch,id=c                     | -chardev c: there is no kind 'nosuch'
+-chardev file,id=c                       | -chardev c: Property 'chardev-file.path' must be set
+-chardev file,id=c,path=none/f           | -chardev c: cannot open 'none/f': No such file or directory
+-chardev socket,id=c,path=none           | -chardev c: cannot connect to 'unix:none': No such file or directory
+-chardev socket,id=c,host=localhost,port=none | -chardev c: cannot connect to 'tcp:localhost:none': Servname not supported
+-chardev mux,id=m                        | -chardev m: mux: no chardev given
+-chardev mux,id=m,chardev=n -chardev null,id=n | -chardev m: mux: base chardev 'n' not found
 -add-fd fd=99,set=1                      | -add-fd: fd=99 is not valid or already in use
--chardev ringbuf,id=c,size=3             | character device 'c': size must be a power of two
+-chardev ringbuf,id=c,size=3             | -chardev c: size must be a power of two
 -serial chardev:nosuch                   | -serial: there is no chardev 'nosuch'
--serial file:none/f                      | cannot open 'none/f': No such file or directory
+-chardev file,id=c,path=disk,logfile=none/l | -chardev c: cannot open the character log 'none/l'
+-chardev socket,id=c                     | -chardev c: a socket takes one of path=, port= and fd=, not none
+-qmp unix:none/s,server=on,wait=off      | -qmp: cannot listen on 'unix:none/s,server=on'
+-monitor unix:none/s                     | -monitor: cannot connect to 'unix:none/s'
+-gdb unix:none/s                         | -gdb: cannot listen on 'unix:none/s,server=on'
+-qtest unix:none/s                       | -qtest: cannot connect to 'unix:none/s'
+-qtest null -qtest-log none/log          | -qtest-log: cannot create 'none/log'
+-serial mon:unix:none/s                  | -serial: cannot connect to 'unix:none/s'
+-serial file:none/f                      | -serial: cannot open 'none/f': No such file or directory
 -monitor stdio -serial stdio             | both want the terminal
 -daemonize -nographic                    | -daemonize: there is no terminal for -nographic
 -icount shift=99                         | -icount: shift: 99 is out of range: 0 to 10

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Annotated, Any, ClassVar
 
 from ratite.chardev import PtyChardev, RingbufChardev, chardev_kinds
-from ratite.core.errors import ConfigError
+from ratite.core.errors import ConfigError, HostError
 from ratite.machines.config import ChardevConfig, PropertyValue
 from ratite.monitor.command import command
 from ratite.monitor.errors import QmpError
@@ -197,10 +197,10 @@ def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevR
     if id in vm.backends.chardevs:
         raise QmpError(f"Chardev with id '{id}' already exists")
     with ExitStack() as taken:
-        options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
         try:
-            made = vm.backends.add_chardev(ChardevConfig(backend.case, id, properties=options))
-        except ConfigError as error:
+            options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
+            made = vm.backends.plug_chardev(ChardevConfig(backend.case, id, properties=options))
+        except (QmpError, ConfigError, HostError) as error:
             raise QmpError(f"Failed to add chardev '{id}': {error}") from None
     pty = made.filename.removeprefix("pty:") if isinstance(made, PtyChardev) else None
     return ChardevReturn(pty)

@@ -109,12 +109,15 @@ def device_del(shell: Shell, device: Annotated[str, Completed(_peripherals)]) ->
 @hmp("chardev-add", "add chardev")
 def chardev_add(shell: Shell, args: Rest) -> str:
     """Open a character backend: `BACKEND,id=ID[,PROP=VALUE]...`."""
+    if args in ("help", "?"):
+        kinds = chardevs.query_chardev_backends()
+        return "\n  ".join(["Available chardev backend types:", *(k.name for k in kinds)]) + "\n"
     given = parse_keyval(args, "backend")
     backend, id = given.pop("backend", None), given.pop("id", None)
     if backend is None or id is None:
-        raise missing("backend" if backend is None else "id")
+        raise QmpError(f"chardev: no {'backend' if backend is None else 'id'} specified")
     mux = given.pop("mux", "off") == "on"
-    made = shell.vm.backends.add_chardev(ChardevConfig(backend, id, mux, dict(given)))
+    made = shell.vm.backends.plug_chardev(ChardevConfig(backend, id, mux, dict(given)))
     return f"{made.announcement}\n" if made.announcement else ""
 
 
