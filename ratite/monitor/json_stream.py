@@ -2,12 +2,13 @@
 
 Source: RFC 8259; QEMU's QMP specification, which adds strings in single quotes. A value ends where
 its brackets are balanced, not at a newline. What cannot be a value is an error of its own, and
-reading goes on after it. Memory is bounded by `MAX_BYTES`.
+reading goes on after it, at the next line if need be. Memory is bounded by `MAX_BYTES`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 
@@ -20,10 +21,12 @@ _SPACE = re.compile(rb"[ \t\r\n\x00-\x1f]*")
 _OUTSIDE = re.compile(rb"[^\"'{}\[\]]*")
 _WORD = re.compile(rb"[^\"'{}\[\] \t\r\n,:]{1,256}|[,:]")
 # Possessive, so that a long string takes no memory for ways back.
-_IN_DOUBLE = re.compile(rb"(?:[^\"\\]++|\\.)*+", re.DOTALL)
-_IN_SINGLE = re.compile(rb"(?:[^'\\]++|\\.)*+", re.DOTALL)
+_IN_DOUBLE = re.compile(rb"(?:[^\"\\\x00-\x1f]++|\\[^\x00-\x1f])*+")
+_IN_SINGLE = re.compile(rb"(?:[^'\\\x00-\x1f]++|\\[^\x00-\x1f])*+")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"|\'(?:[^\'\\]++|\\.)*+\'', re.DOTALL)
 _LINE_END = re.compile(rb"[\r\n]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_KEYWORD = re.compile(r"[A-Za-z]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,11 @@ class JsonStream:
         if end is None:
             if len(self._buffer) <= MAX_BYTES:
                 return None
+            end = Fault("JSON token size limit exceeded")
+        if isinstance(end, Fault):
             self._begin()
             self._skipping = True
-            return Fault("JSON token size limit exceeded")
-        if end < 0:
-            self._begin()
-            self._skipping = True
-            return Fault("JSON nesting depth limit exceeded")
+            return end
         data = bytes(self._buffer[:end])
         del self._buffer[:end]
         self._begin()
@@ -95,8 +96,8 @@ class JsonStream:
         self._skipping = False
         return True
 
-    def _find_end(self) -> int | None:
-        """Where the first value ends; -1 if it is nested too deeply, None if it is incomplete."""
+    def _find_end(self) -> int | Fault | None:
+        """Where the first value ends; None if it is incomplete."""
         buffer, at = self._buffer, self._scan
         if at == 0:
             match = _SPACE.match(buffer)
@@ -106,6 +107,8 @@ class JsonStream:
             if self._quote:
                 at = self._string_end(at)
                 if self._quote:
+                    if self._is_stray(at):
+                        return Fault("JSON parse error, control character in string")
                     break
             elif not self._braces and not self._brackets and buffer[at] not in b"\"'{}[]":
                 word = _WORD.match(buffer, at)
@@ -124,7 +127,7 @@ class JsonStream:
             if not self._quote and self._complete():
                 return at
             if self._braces + self._brackets > MAX_NESTING:
-                return -1
+                return Fault("JSON nesting depth limit exceeded")
         self._scan = at
         return None
 
@@ -155,7 +158,13 @@ class JsonStream:
         if at < len(self._buffer) and self._buffer[at] == self._quote:
             self._quote = 0
             return at + 1
-        return at  # at a lone backslash at the end, or at the end
+        return at  # at the end, at a backslash that is the last byte, or at what is stray
+
+    def _is_stray(self, at: int) -> bool:
+        """Whether a string, which goes on at `at`, has a byte there that none can have."""
+        if self._buffer[at : at + 1] == b"\\":
+            at += 1
+        return at < len(self._buffer) and self._buffer[at] < 0x20
 
 
 def parse(data: bytes) -> object:
@@ -167,7 +176,10 @@ def parse(data: bytes) -> object:
     if "'" in text:
         text = _STRINGS.sub(lambda match: _double_quoted(match[0]), text)
     try:
-        value: object = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+        value: object = json.loads(
+            text, parse_constant=_refuse, parse_float=_float, object_pairs_hook=_object
+        )
+        _check_surrogates(text, value)
     except RecursionError:
         return Fault("JSON nesting depth limit exceeded")
     except DuplicateKey:
@@ -193,6 +205,24 @@ def _refuse(word: str) -> object:
     raise ValueError(f"invalid keyword '{word}'")
 
 
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("number out of range")
+    return value
+
+
+def _check_surrogates(text: str, value: object) -> None:
+    """Refuse halves of characters that only an escape can bring in. Raises `ValueError`."""
+    if not _SURROGATE.search(text):
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        code = ord(error.object[error.start])
+        raise ValueError(f"\\u{code:04x} is not a valid Unicode character") from None
+
+
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) < len(pairs):
@@ -201,16 +231,34 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 _REASONS = {
-    "Expecting value": "expecting value",
     "Extra data": "expecting value",
-    "Expecting property name enclosed in double quotes": "expecting value",
     "Expecting ':' delimiter": "missing : in object pair",
-    "Expecting ',' delimiter": "expected separator",
+    "Invalid \\escape": "invalid escape sequence in string",
+    "Invalid \\uXXXX escape": "invalid hex escape sequence in string",
 }
 
 
 def _reason(error: ValueError, text: str) -> str:
-    if text.isalpha():
-        return f"invalid keyword '{text}'"
-    message = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-    return _REASONS.get(message, message[:1].lower() + message[1:])
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    rest = text if text.isalpha() else text[error.pos :]
+    match error.msg.removesuffix(": "):
+        case "Expecting value" | "Extra data" if keyword := _KEYWORD.match(rest):
+            return f"invalid keyword '{keyword[0]}'"
+        case "Expecting property name enclosed in double quotes" if rest[:1] not in "}:,]":
+            return "key is not a string in object"
+        case "Expecting ',' delimiter":
+            return f"expected separator in {_place(text[: error.pos])}"
+        case known:
+            return _REASONS.get(known, "expecting value")
+
+
+def _place(head: str) -> str:
+    """What a text that has begun is in, list or dict."""
+    open_ones: list[str] = []
+    for bracket in re.findall(r"[{}\[\]]", _STRINGS.sub("", head)):
+        if bracket in "{[":
+            open_ones.append(bracket)
+        elif open_ones:
+            open_ones.pop()
+    return "list" if open_ones[-1:] == ["["] else "dict"

@@ -86,8 +86,30 @@ class Builtin(Type):
         return self.expected
 
 
-STR = Builtin("str", "string", "string", (str,))
-INT = Builtin("int", "int", "integer", (int,))
+class Text(Builtin):
+    """Strings that may be passed on to the host, where they end at a NUL: so they have none."""
+
+    def parse(self, value: object, where: str) -> Any:
+        """The string itself."""
+        text = Builtin.parse(self, value, where)
+        if "\0" in text:
+            raise QmpError(f"Parameter '{where}' must not contain a NUL character")
+        return text
+
+
+class Integer(Builtin):
+    """Integers of 64 bits, signed or not."""
+
+    def parse(self, value: object, where: str) -> Any:
+        """The integer itself."""
+        number = Builtin.parse(self, value, where)
+        if not -(1 << 63) <= number < 1 << 64:
+            raise wrong_type(where, self.expected)
+        return number
+
+
+STR = Text("str", "string", "string", (str,))
+INT = Integer("int", "int", "integer", (int,))
 NUMBER = Builtin("number", "number", "number", (int, float))
 BOOL = Builtin("bool", "boolean", "boolean", (bool,))
 ANY = Builtin("any", "value", "any value", (object,))

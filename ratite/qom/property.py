@@ -139,6 +139,8 @@ class Property:
             case Form.STR:
                 if not isinstance(value, str):
                     raise self._wrong_type("string")
+                if "\0" in value:
+                    raise PropertyError(f"Parameter '{self.name}' must not contain a NUL character")
                 return value
             case Form.ENUM:
                 return self._choice(value)

@@ -61,7 +61,16 @@ def test_a_value_may_come_byte_by_byte() -> None:
         (b"{]", "JSON parse error, expecting value"),
         (b'{"a":"\xff"}', "JSON parse error, invalid UTF-8 sequence in string"),
         (b'{"a":NaN}', "JSON parse error, invalid keyword 'NaN'"),
-        (b'{"a":"\n"}', "JSON parse error, invalid control character at"),
+        (b'{"a":"\x01"}\n', "JSON parse error, control character in string"),
+        (b'{"a":"x\\\n"', "JSON parse error, control character in string"),
+        (b'{"a":nul}', "JSON parse error, invalid keyword 'nul'"),
+        (b'{"a":1 "b":2}', "JSON parse error, expected separator in dict"),
+        (b'{"a":["x[",1 2]}', "JSON parse error, expected separator in list"),
+        (b"{1:2}", "JSON parse error, key is not a string in object"),
+        (b'{"a":"\\x"}', "JSON parse error, invalid escape sequence in string"),
+        (b'{"a":1e400}', "JSON parse error, number out of range"),
+        (b'{"a":"\\ud800"}', "JSON parse error, \\ud800 is not a valid Unicode character"),
+        (b'{"\\uDFFF":1}', "JSON parse error, \\udfff is not a valid Unicode character"),
     ],
 )
 def test_what_cannot_be_a_value_is_one_fault(data: bytes, text: str) -> None:
@@ -71,6 +80,15 @@ def test_what_cannot_be_a_value_is_one_fault(data: bytes, text: str) -> None:
 def test_reading_goes_on_after_a_fault() -> None:
     assert read(b'{"a":}{"b":1}')[1:] == [{"b": 1}]
     assert read(b'}{"b":1}')[1:] == [{"b": 1}]
+
+
+def test_a_string_that_never_ends_costs_no_more_than_its_line() -> None:
+    found = read(b'{"a":"oops\n{"b":1}\n')
+    assert found == [Fault("JSON parse error, control character in string"), {"b": 1}]
+
+
+def test_a_character_beyond_16_bits_may_be_two_escapes() -> None:
+    assert read(b'{"a":"\\ud83d\\ude00"}') == [{"a": "\U0001f600"}]
 
 
 def test_deep_nesting_is_a_fault_and_the_line_is_given_up() -> None:

@@ -338,6 +338,25 @@ def test_a_hundred_clients_at_once_wait_or_are_turned_away(shared_vm: MonitoredV
     alive(shared_vm)
 
 
+@pytest.mark.parametrize("text", ["\0", "a\0b"])
+def test_a_name_that_the_host_would_cut_short_is_refused(qmp: QmpClient, text: str) -> None:
+    reason = "Parameter 'filename' must not contain a NUL character"
+    assert qmp.error("pmemsave", val=0x1000, size=4, filename=text) == ("GenericError", reason)
+    assert "NUL" in qmp.error("object-add", qom_type="rng-random", id="r", filename=text)[1]
+
+
+@pytest.mark.parametrize("value", [1 << 64, -(1 << 63) - 1, 1.0, True, "1", None])
+def test_an_integer_has_64_bits(qmp: QmpClient, value: object) -> None:
+    reason = "Invalid parameter type for 'val', expected: integer"
+    answer = qmp.error("memsave", val=value, size=4, filename="/dev/null")
+    assert answer == ("GenericError", reason)
+
+
+def test_an_address_may_be_written_as_a_negative_number(qmp: QmpClient) -> None:
+    answer = qmp.error("memsave", val=-1, size=4, filename="/dev/null")[1]
+    assert answer == "Invalid addr 0xffffffffffffffff/size 4 specified"
+
+
 NAMES = ["qom-get", "qom-list", "device_add", "object-add", "chardev-add", "ringbuf-read", "nope"]
 NAMES += ["human-monitor-command", "query-cpu-model-expansion", "set-action", "getfd", "add-fd"]
 KEYS = ["path", "property", "driver", "id", "qom-type", "backend", "type", "data", "device", "size"]

@@ -23,7 +23,7 @@ CHUNK = 1 << 20
 
 def read_physical(vm: Vm, gpa: int, size: int) -> bytes | None:
     """Guest-physical memory; None where nothing answers."""
-    data, result = vm.machine.memory.read_bytes(Gpa(gpa), size)
+    data, result = vm.machine.memory.read_bytes(Gpa(gpa & (1 << 64) - 1), size)
     return data if result is MemTxResult.OK else None
 
 
@@ -52,7 +52,8 @@ def _pieces(read: Callable[[int, int], bytes | None], start: int, size: int) -> 
         length = min(CHUNK, size - done)
         piece = read(start + done, length)
         if piece is None:
-            raise QmpError(f"Invalid addr 0x{start:016x}/size {size} specified")
+            shown = start & (1 << 64) - 1
+            raise QmpError(f"Invalid addr 0x{shown:016x}/size {size} specified")
         yield piece
         done += length
 
