@@ -214,22 +214,22 @@ class Qtest:
         self._numbers(words, 2)
         return ""
 
-    def _span(self, words: list[str]) -> tuple[Gpa, int]:
+    def _span(self, words: list[str], least: int = 1) -> tuple[Gpa, int]:
         address, size = self._numbers(words, 2)
-        if not 0 < size <= SIZE_LIMIT:
-            raise Failure(f"a size is 1 to {SIZE_LIMIT}")
+        if not least <= size <= SIZE_LIMIT:
+            raise Failure(f"a size is {least} to {SIZE_LIMIT}")
         return Gpa(address), size
 
     def _read_hex(self, words: list[str]) -> str:
         return f"0x{self._machine.memory.read_bytes(*self._span(words))[0].hex()}"
 
     def _read_base64(self, words: list[str]) -> str:
-        data, _ = self._machine.memory.read_bytes(*self._span(words))
+        data, _ = self._machine.memory.read_bytes(*self._span(words, least=0))
         return base64.b64encode(data).decode()
 
-    def _write(self, words: list[str], data: bytes) -> str:
+    def _write(self, words: list[str], data: bytes, least: int = 1) -> str:
         """What is missing of `data` is zeros, what is too much is left."""
-        address, size = self._span(words)
+        address, size = self._span(words, least)
         self._machine.memory.write_bytes(address, data[:size].ljust(size, b"\0"))
         return ""
 
@@ -247,9 +247,9 @@ class Qtest:
         return self._write(words, data)
 
     def _fill(self, words: list[str]) -> str:
-        _, size = self._span(words)
+        _, size = self._span(words, least=0)
         (pattern,) = self._numbers(words[2:], 1)
-        return self._write(words, bytes((pattern & 0xFF,)) * size)
+        return self._write(words, bytes((pattern & 0xFF,)) * size, least=0)
 
     # -- time
 

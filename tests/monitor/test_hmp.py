@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp import dump
 from ratite.monitor.hmp.command import COMMANDS, INFO, load
-from ratite.monitor.hmp.expression import Expression, ExpressionError
+from ratite.monitor.hmp.expression import MASK, Expression, ExpressionError
 from ratite.monitor.hmp.line_editor import LineEditor
 
 from .conftest import MakeVm, QmpClient
@@ -47,10 +47,14 @@ def value(text: str) -> int:
         ("1<<70", 0),
         ("16 /tmp/file", 16),
         ("16 /4", 4),
+        ("-7/2", -3),
+        ("7/-2", -3),
+        ("-7%2", -1),
+        ("0xffffffffffffffff", -1),
     ],
 )
 def test_expressions(text: str, wanted: int) -> None:
-    assert value(text) == wanted
+    assert value(text) == wanted & MASK
 
 
 @pytest.mark.parametrize("text", ["", "1+", "(1", "$", "$nope", "1/0", "1%0", "'a", "08", "x"])
@@ -98,6 +102,7 @@ def test_formats_are_read_in_any_order() -> None:
     assert dump.parse_format("4xw") == dump.Format(4, "x", 4)
     assert dump.parse_format("16gd") == dump.Format(16, "d", 8)
     assert dump.parse_format("i") == dump.Format(1, "i", None)
+    assert dump.parse_format("xbdh") == dump.Format(1, "d", 2)
     with pytest.raises(QmpError, match="invalid char in format: 's'"):
         dump.parse_format("2s")
 
@@ -109,6 +114,32 @@ def test_a_dump_goes_on_in_the_format_of_the_last(make_vm: MakeVm, tmp_path: Pat
     assert person.line("xp /2xh 0x1000") == "0000000000001000: 0x0297 0x0000\r\n"
     assert person.line("xp 0x1000") == "0000000000001000: 0x0297\r\n"
     assert person.line("x/1i 0x1000").startswith("0x0000000000001000:  00000297          auipc ")
+    assert person.line("print /d 12") == "12\r\n"
+    assert person.line("xp 0x1000") == "0000000000001000:   663\r\n"
+    assert person.line("print 255") == "255\r\n"
+
+
+def test_the_format_is_kept_for_a_program_as_for_a_person(make_vm: MakeVm) -> None:
+    qmp = make_vm().client()
+    assert qmp.hmp("xp /2xh 0x1000") == "0000000000001000: 0x0297 0x0000\n"
+    assert qmp.hmp("xp 0x1000") == "0000000000001000: 0x0297\n"
+
+
+def test_characters_are_bytes_in_whatever_units_they_are_counted(qmp: QmpClient) -> None:
+    assert qmp.hmp("xp /2ch 0x1000") == "0000000000001000: '\\x97' '\\x02' '\\x00' '\\x00'\n"
+    assert qmp.hmp("xp /9cb 0x1000").count("\n") == 2
+
+
+def test_numbers_beyond_64_bits_are_refused(qmp: QmpClient) -> None:
+    for text in ("0x10000000000000000", "18446744073709551616", "9" * 5000):
+        assert qmp.hmp(f"print {text}").startswith("number too large\n")
+
+
+def test_a_part_of_the_tree_is_shown_by_its_name(qmp: QmpClient) -> None:
+    assert qmp.hmp("info qom-tree /machine/soc0").startswith(
+        "/soc0 (riscv.hart_array)\n  /harts[0]"
+    )
+    assert qmp.hmp("info qom-tree /").startswith("/ (container)\n")
 
 
 def test_page_tables_are_shown(make_vm: MakeVm) -> None:
@@ -320,7 +351,7 @@ def test_a_person_on_a_socket(make_vm: MakeVm, tmp_path: Path) -> None:
     person.socket.sendall(b"inf\tname\r")
     assert person.until("(qemu) ") == "info name\r\nguest1\r\n"
     person.socket.sendall(b"info n\t")
-    assert "name  numa" in person.until("(qemu) info n")
+    assert "name     network  numa" in person.until("(qemu) info n")
     person.socket.sendall(b"\x15qom-list /machine/unattached/device[1\t")
     assert "device[10]" in person.until("(qemu) qom-list /machine/unattached/device[1")
 
@@ -333,8 +364,8 @@ def test_many_lines_at_once_are_done_in_order(make_vm: MakeVm, tmp_path: Path) -
     text = ""
     while text.count("(qemu) ") < 200:
         text += person.until("(qemu) ") + "(qemu) "
-    assert [line for line in text.split("\r\n") if line.startswith("0x")] == [
-        hex(n) for n in range(200)
+    assert [line for line in text.split("\r\n") if line and line[0] == "0"] == [
+        hex(n) if n else "0" for n in range(200)
     ]
 
 

@@ -33,6 +33,7 @@ SAME_AS_QEMU = (
     "b64write 0x80000000 4 AQIDBA==",
     "readq 0x80000000",
     "memset 0x80000000 0x10 0x55",
+    "memset 0x80000000 0 0x66",
     "readw 0x80000002",
     "readq 0x10",
     "writeb 0x80000000 0x123",

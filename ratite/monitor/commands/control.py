@@ -110,7 +110,7 @@ def human_monitor_command(
 
     if cpu_index and not 0 <= cpu_index < len(vm.machine.vcpus):
         raise QmpError("Parameter 'cpu-index' expects a CPU number")
-    inner = Session(session.chardev, cpu_index, session.fds)
+    inner = Session(session.chardev, cpu_index, session.fds, session.dump_format)
     return run_line(Shell(vm, inner), command_line).replace("\n", "\r\n")
 
 

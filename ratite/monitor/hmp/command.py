@@ -109,7 +109,7 @@ class Argument:
     @property
     def usage(self) -> str:
         """As `help` shows it."""
-        name = "|".join(self.choices) or self.attribute.rstrip("_").replace("_", "-")
+        name = "|".join(self.choices) or self.attribute.rstrip("_")
         match self.kind:
             case Kind.FLAG:
                 return f"[-{self.letter}]"
@@ -145,7 +145,8 @@ class HmpCommand:
     def usage(self) -> str:
         """The line of `help`."""
         prefix = "info " if self.info else ""
-        words = " ".join(argument.usage for argument in self.arguments)
+        flags_first = sorted(self.arguments, key=lambda argument: argument.kind is not Kind.FLAG)
+        words = " ".join(argument.usage for argument in flags_first)
         return f"{prefix}{'|'.join(self.names)} {words} -- {self.help}"
 
     def run(self, shell: Shell, line: str) -> str:
@@ -190,7 +191,7 @@ class Reader:
             word = self._word()
             for letter in word[1:]:
                 if letter not in flags:
-                    raise UsageError(f"unsupported option -{letter}")
+                    raise UsageError(f"{self._command.names[0]}: unsupported option -{letter}")
                 given[flags[letter].attribute] = True
 
     def _one(self, argument: Argument, given: dict[str, Any]) -> None:

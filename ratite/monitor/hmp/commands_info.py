@@ -304,6 +304,24 @@ def block_jobs(shell: Shell) -> str:
     return "No active jobs\n"
 
 
+@hmp("info hotpluggable-cpus", "Show information about hotpluggable CPUs")
+def hotpluggable_cpus(shell: Shell) -> str:
+    """The CPUs that could be plugged in: no board can do that yet, so that this fails."""
+    return "".join(f"{cpu.type}\n" for cpu in machines.query_hotpluggable_cpus(shell.vm))
+
+
+@hmp("info network", "show the network state")
+def network(shell: Shell) -> str:
+    """The network cards and their peers: none."""
+    return ""
+
+
+@hmp("info usb", "show guest USB devices")
+def usb(shell: Shell) -> str:
+    """The USB devices: no board has USB, so that this fails."""
+    raise QmpError("USB support not enabled")
+
+
 @hmp("info pci", "show PCI info")
 def pci(shell: Shell) -> str:
     """The PCI buses: none."""

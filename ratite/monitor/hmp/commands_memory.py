@@ -11,8 +11,9 @@ from ratite.monitor.commands import memory
 from ratite.monitor.commands.memory import read_physical, read_virtual
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp import dump
-from ratite.monitor.hmp.command import File, Number, Refusal, Shell, Slash, hmp
+from ratite.monitor.hmp.command import Number, Refusal, Shell, Slash, hmp
 from ratite.monitor.hmp.dump import Format
+from ratite.monitor.session import DumpFormat
 from ratite.monitor.vm import halted
 
 NO_CPU = "No CPU available"
@@ -34,18 +35,23 @@ def cpu(shell: Shell, index: Number) -> str | None:
     return None
 
 
+def _settle(shell: Shell, wanted: Format) -> DumpFormat:
+    """The format as wanted, and else as it was last; it is kept for the next."""
+    kept = shell.session.dump_format
+    kept.letter = wanted.letter or kept.letter
+    if kept.letter != "i":
+        kept.size = wanted.size or kept.size
+    return kept
+
+
 def _dump(
     shell: Shell, read: Callable[[int, int], bytes | None], wanted: Format, address: int
 ) -> str:
-    kept = shell.session.dump_format
-    letter = wanted.letter or kept.letter
-    size = wanted.size or kept.size
-    kept.letter = letter
-    if letter == "i":
+    form = _settle(shell, wanted)
+    if form.letter == "i":
         lines = dump.instructions(read, address, wanted.count, current(shell))
     else:
-        kept.size = size
-        lines = dump.numbers(read, address, wanted.count, letter, size)
+        lines = dump.numbers(read, address, wanted.count, form.letter, form.size)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -67,7 +73,7 @@ def xp(shell: Shell, fmt: Slash, addr: Number) -> str:
 @hmp("print|p", "print expression value (use $reg for CPU register access)")
 def print_(shell: Shell, fmt: Slash, expr: Number) -> str:
     """Show what an expression comes to."""
-    letter = fmt.letter or "x"
+    letter = _settle(shell, fmt).letter
     if letter == "i":
         letter = "d"
     if letter == "c":
@@ -76,13 +82,13 @@ def print_(shell: Shell, fmt: Slash, expr: Number) -> str:
 
 
 @hmp("memsave", "save to disk virtual memory dump starting at 'addr' of size 'size'")
-def memsave(shell: Shell, addr: Number, size: Number, file: File) -> None:
+def memsave(shell: Shell, addr: Number, size: Number, file: str) -> None:
     """Save memory as the current CPU sees it."""
     memory.memsave(shell.vm, shell.session, addr, size, file)
 
 
 @hmp("pmemsave", "save to disk physical memory dump starting at 'addr' of size 'size'")
-def pmemsave(shell: Shell, addr: Number, size: Number, file: File) -> None:
+def pmemsave(shell: Shell, addr: Number, size: Number, file: str) -> None:
     """Save guest-physical memory."""
     memory.pmemsave(shell.vm, addr, size, file)
 

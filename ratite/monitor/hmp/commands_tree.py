@@ -66,7 +66,7 @@ def qom_tree(shell: Shell, path: Annotated[str, Completed(_paths)] = "") -> str:
     start = shell.vm.root.resolve(path or "/machine")
     if start is None:
         return f"Path '{path}' could not be resolved.\n"
-    return "".join(_objects(start, 0, start.path if path else "/machine"))
+    return "".join(_objects(start, 0, f"/{start.path.rpartition('/')[2]}"))
 
 
 def _objects(node: Object, depth: int, shown: str) -> Iterator[str]:

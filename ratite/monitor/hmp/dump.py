@@ -34,7 +34,7 @@ def parse_format(text: str) -> Format:
     count, rest = (int(match[0]), text[match.end() :]) if match else (1, text)
     letter = size = None
     for char in rest:
-        if char in LETTERS and letter is None:
+        if char in LETTERS:
             letter = char
         elif char in SIZES:
             size = SIZES[char]
@@ -51,8 +51,10 @@ def number(value: int, letter: str, size: int, *, padded: bool = True) -> str:
     match letter:
         case "o":
             return f"{'0' if value else ''}{value:o}".rjust(width)
-        case "x":
+        case "x" if padded or value:
             return f"0x{value:0{width}x}"
+        case "x":
+            return "0"
         case "u":
             return f"{value:{width}d}"
         case "c":
@@ -73,10 +75,10 @@ def numbers(
     read: Callable[[int, int], bytes | None], start: int, count: int, letter: str, size: int
 ) -> Iterator[str]:
     """Lines of `count` values from `start` on. `read` answers None where nothing can be read."""
-    if letter == "c":
-        size = 1
     line_size = 8 if size == 1 else 16
     left = count * size
+    if letter == "c":
+        size = 1  # characters are bytes, in whatever units they are counted
     address = start
     for _ in range(MAX_LINES):
         if left <= 0:

@@ -1,6 +1,7 @@
 """Integer expressions, as the monitor's commands take them: `$pc+4*(1<<3)`, `0x10`, `'a'`.
 
-Source: QEMU's manual, chapter "QEMU Monitor", "Integer expressions". Values wrap at 64 bits.
+Source: QEMU's manual, chapter "QEMU Monitor", "Integer expressions". Values wrap at 64 bits;
+division is that of signed numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ _REGISTER = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _LEVELS: tuple[tuple[str, ...], ...] = (("|", "^", "&"), ("<<", ">>"), ("+", "-"), ("*", "/", "%"))
 
 
+_LONGEST = 100  # characters of a number, zeros in front included
+
+
 class ExpressionError(QmpError):
     """Text that is no expression."""
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 class Expression:
@@ -78,9 +86,17 @@ class Expression:
                 return left << min(right, 64)
             case ">>":
                 return left >> min(right, 64)
+        return self._divide(operator, _signed(left), _signed(right))
+
+    @staticmethod
+    def _divide(operator: str, left: int, right: int) -> int:
+        """As C divides: towards zero, and the rest has the dividend's sign."""
         if right == 0:
             raise ExpressionError("division by zero")
-        return left // right if operator == "/" else left % right
+        quotient = abs(left) // abs(right)
+        if (left < 0) != (right < 0):
+            quotient = -quotient
+        return quotient if operator == "/" else left - quotient * right
 
     def _unary(self) -> int:
         self._depth += 1
@@ -112,10 +128,15 @@ class Expression:
         self.at = match.end()
         text = match[0]
         octal = len(text) > 1 and text[0] == "0" and text.isdecimal()
+        if len(text) > _LONGEST:
+            raise ExpressionError("number too large")
         try:
-            return int(text, 8 if octal else 0) & MASK
+            value = int(text, 8 if octal else 0)
         except ValueError:
             raise ExpressionError(f"invalid number '{text}'") from None
+        if value > MASK:
+            raise ExpressionError("number too large")
+        return value
 
     def _parenthesis(self) -> int:
         self.at += 1

@@ -36,7 +36,12 @@ HMP = (
     "info registers 5|sum 0x1000 16|info snapshots|savevm x|loadvm x|loadvm|delvm x|info migrate|"
     "info migrate_capabilities|info migrate_parameters|migrate|migrate foo|migrate_pause|"
     "migrate_cancel|migrate_set_parameter foo 1|migrate_set_parameter compress-level 77|"
-    "migrate_set_capability foo on|migrate_set_capability events maybe|migrate_incoming x"
+    "migrate_set_capability foo on|migrate_set_capability events maybe|migrate_incoming x|"
+    "help sendkey|sendkey|sendkey a|sendkey ctrl-alt-delete|sendkey 0x1e 50|sendkey nope|"
+    "sendkey ctrl-|sendkey <|sendkey a x|help balloon|balloon|balloon 5|info network|info usb|"
+    "info hotpluggable-cpus|info qom-tree /machine/virt.flash0|help qom-set|info mem -z|"
+    "xp /4ch 0x1000|xp /9cb 0x1000|xp /xb 0x1000|print 5|print /x 0|print /d -7/2|"
+    "print 0x10000000000000000|memsave 0 4|pmemsave 0 4|chardev-add null"
 ).split("|")
 
 QMP: tuple[dict[str, Any], ...] = tuple(
@@ -110,6 +115,11 @@ QMP: tuple[dict[str, Any], ...] = tuple(
         ("ringbuf-read", {"device": "zz", "size": 3}),
         ("ringbuf-read", {"device": "c2", "size": 0}),
         ("inject-nmi", None),
+        ("send-key", {"keys": [{"type": "qcode", "data": "a"}, {"type": "number", "data": 30}]}),
+        ("send-key", {"keys": [{"type": "qcode", "data": "nope"}]}),
+        ("memsave", {"val": -1, "size": 4, "filename": "/dev/null"}),
+        ("memsave", {"val": 1.5, "size": 4, "filename": "/dev/null"}),
+        ("pmemsave", {"val": 4096, "size": 1 << 64, "filename": "/dev/null"}),
         ("system_wakeup", None),
         ("memsave", {"val": 0, "size": 4, "filename": "/nope/x"}),
         ("memsave", {"val": 0, "size": 4, "filename": "/dev/null"}),
