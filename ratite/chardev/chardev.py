@@ -98,6 +98,9 @@ class Chardev(Object):
     `_receive_room`, `_deliver` and `_set_open`.
     """
 
+    type_name = "chardev"
+    abstract = True
+
     kind: ClassVar[str] = ""  # the word after -chardev
 
     def __init__(self, id: str, loop: Loop, options: CommonOptions) -> None:

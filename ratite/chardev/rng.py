@@ -14,7 +14,14 @@ from ratite.core.errors import HostError
 from ratite.qom import Doc, Object
 
 
-class RngBuiltin(Object):
+class RngBackend(Object):
+    """Base of the sources."""
+
+    type_name = "rng-backend"
+    abstract = True
+
+
+class RngBuiltin(RngBackend):
     """The host's random generator."""
 
     type_name = "rng-builtin"
@@ -30,7 +37,7 @@ class RngBuiltin(Object):
         """Do nothing: there is nothing to close."""
 
 
-class RngRandom(Object):
+class RngRandom(RngBackend):
     """Bytes read from a character device or a file. `complete` opens it, before the first use."""
 
     type_name = "rng-random"

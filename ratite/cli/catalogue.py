@@ -71,17 +71,12 @@ def _creatable_devices() -> dict[str, type[Object]]:
     return {
         cls.type_name: cls
         for cls in registry.all()
-        if issubclass(cls, Device) and cls.user_creatable
+        if issubclass(cls, Device) and cls.is_pluggable()
     }
 
 
 def _creatable_objects() -> dict[str, type[Object]]:
-    """Types that `-object` makes: those that are completed once their properties are set."""
-    return {
-        cls.type_name: cls
-        for cls in registry.all()
-        if not issubclass(cls, Device) and callable(getattr(cls, "complete", None))
-    }
+    return {cls.type_name: cls for cls in registry.all() if cls.is_user_creatable()}
 
 
 def _devices() -> str:

@@ -37,7 +37,7 @@ from ratite.isa.riscv.trap import mip
 from ratite.isa.state import EXECUTE, MMIO_LOG, READ, GuestException, PhysRange, find_range
 from ratite.memory import AddressSpace, Gpa
 from ratite.native import i64, u8, u32, u64
-from ratite.qom import Doc, Object
+from ratite.qom import Doc, Fact, Object
 
 _SINGLE_LETTERS = "imafdc"
 _Z_ORDER = (
@@ -59,11 +59,29 @@ DELEGATED_EXCEPTIONS = 0xB3FF & ~(1 << ECALL_MACHINE)
 DELEGATED_INTERRUPTS = 0x222
 
 
-class RiscvCpu(Object):
-    """A 64-bit hart with every extension that ratite has."""
+class CpuModel(Object):
+    """Base of CPU models. To management clients they are devices."""
 
-    type_name = "rv64-riscv-cpu"
-    description: ClassVar[str] = "RV64GC with bit manipulation, Sstc, Sv57"
+    type_name = "cpu"
+    abstract = True
+
+    @classmethod
+    def lineage(cls) -> tuple[str, ...]:
+        """The names of the types that it refines."""
+        return (*super().lineage()[:-1], "device", Object.type_name)
+
+    def facts(self) -> list[Fact]:
+        """What clients read of every device."""
+        flags = {"realized": True, "hotplugged": False, "hotpluggable": False}
+        return [*super().facts(), *(Fact(name, "bool", value) for name, value in flags.items())]
+
+
+class RiscvCpu(CpuModel):
+    """A 64-bit hart with every extension that ratite has; models of it say what they have."""
+
+    type_name = "riscv-cpu"
+    abstract = True
+    description: ClassVar[str] = ""
     defaults_off: ClassVar[frozenset[str]] = frozenset({"svade"})
 
     def __init__(
@@ -156,6 +174,13 @@ class RiscvCpu(Object):
         names = self.enabled()
         letters = [*(x for x in _SINGLE_LETTERS if x in names), *(x for x in "su" if x in names)]
         return 2 << 62 | sum(1 << (ord(letter) - ord("a")) for letter in letters)
+
+
+class Rv64Cpu(RiscvCpu):
+    """The usual hart."""
+
+    type_name = "rv64-riscv-cpu"
+    description = "RV64GC with bit manipulation, Sstc, Sv57"
 
 
 class SifiveU54(RiscvCpu):
@@ -423,5 +448,5 @@ class RiscvVcpu(Vcpu):
                 self.on_sbi(self)
 
 
-MODELS: dict[str, type[RiscvCpu]] = {"rv64": RiscvCpu, "max": MaxCpu, "sifive-u54": SifiveU54}
+MODELS: dict[str, type[RiscvCpu]] = {"rv64": Rv64Cpu, "max": MaxCpu, "sifive-u54": SifiveU54}
 """What `-cpu` names, in the order of `-cpu help`."""

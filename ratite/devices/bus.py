@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 from ratite.core.errors import ConfigError
-from ratite.qom import Object
+from ratite.qom import Fact, Object
 
 if TYPE_CHECKING:
     from ratite.devices.device import Device
@@ -20,6 +21,7 @@ class Bus(Object):
     """
 
     type_name = "bus"
+    abstract = True
     max_devices: ClassVar[int | None] = None
     hotpluggable: ClassVar[bool] = False
     """True if devices may come and go while the guest runs."""
@@ -29,6 +31,7 @@ class Bus(Object):
         self.bus_name = bus_name
         self.owner = owner
         self.devices: list[Device] = []
+        self._numbers = count()
 
     @property
     def full(self) -> bool:
@@ -66,11 +69,17 @@ class Bus(Object):
         assert device.parent_bus is None
         device.parent_bus = self
         self.devices.insert(0, device)
+        self.set_link(f"child[{next(self._numbers)}]", device.type_name, device)
 
     def detach(self, device: Device) -> None:
         """Let a device go."""
         self.devices.remove(device)
         device.parent_bus = None
+        self.remove_link(next(n for n, link in self.links.items() if link.target is device))
+
+    def facts(self) -> list[Fact]:
+        """What clients can read."""
+        return [*super().facts(), Fact("realized", "bool", True)]
 
     def walk_buses(self) -> Iterator[Bus]:
         """This bus and all below it, parents first, in the order of `info qtree`."""
@@ -84,6 +93,17 @@ class SystemBus(Bus):
     """The bus of devices that sit at fixed addresses."""
 
     type_name = "System"
+
+
+def name_buses(device: Device, root: Bus) -> None:
+    """Name the buses of a new device as users call them: after its id, or numbered by type among
+    all buses below `root`.
+    """
+    for number, bus in enumerate(device.buses):
+        stem = device.id or bus.type_name
+        taken = {other.bus_name for other in root.walk_buses()}
+        names = (f"{stem}.{n}" for n in count(number))
+        device.name_bus(bus, next(name for name in names if name not in taken))
 
 
 def find_free_bus(root: Bus, bus_type: str) -> Bus | None:

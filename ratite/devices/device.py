@@ -16,7 +16,7 @@ from ratite.devices.notice import Notify, ignore
 from ratite.devices.register import Register, State
 from ratite.devices.wire import Wire, WireOutput
 from ratite.memory import AccessSizes, Endianness, MemoryRegion
-from ratite.qom import Object, PropertyError, PropertyInfo, Resolver, reset_tree
+from ratite.qom import Fact, Object, reset_tree
 
 
 class Device(Object):
@@ -27,6 +27,9 @@ class Device(Object):
     All methods are called with the machine lock held. Register accesses never raise, whatever the
     guest does.
     """
+
+    type_name = "device"
+    abstract = True
 
     mmio_size: int = 0
     """Bytes of the register region; 0 for a device that has none. A subclass or instance sets it.
@@ -53,7 +56,7 @@ class Device(Object):
     """The type of bus it plugs into; None if into none."""
 
     user_creatable: ClassVar[bool] = False
-    """True if `-device` may name it."""
+    """True if `-device` may name it, and what refines it."""
 
     category: ClassVar[str] = "Misc"
     """The heading it is listed under by `-device help`."""
@@ -107,6 +110,11 @@ class Device(Object):
                 )
             )
 
+    @classmethod
+    def is_pluggable(cls) -> bool:
+        """Whether `-device` makes it."""
+        return cls.user_creatable and not cls.is_abstract()
+
     # -- what a subclass uses
 
     @property
@@ -138,6 +146,12 @@ class Device(Object):
         """Own a bus."""
         self.buses.append(bus)
         self.add_child(bus.bus_name, bus)
+
+    def name_bus(self, bus: Bus, bus_name: str) -> None:
+        """Give a bus of its own another name."""
+        bus.unparent()
+        bus.bus_name = bus_name
+        self.add_child(bus_name, bus)
 
     def update_wires(self) -> None:
         """Bring every wire to what the state says."""
@@ -260,32 +274,17 @@ class Device(Object):
 
     # -- QOM
 
-    def list_properties(self) -> list[PropertyInfo]:
-        """What `qom-list` answers."""
-        infos = super().list_properties()
-        own = [PropertyInfo("parent_bus", "link<bus>")]
-        own += [PropertyInfo(name, "bool") for name in ("realized", "hotplugged", "hotpluggable")]
-        return [infos[0], *own, *infos[1:]]
-
-    def get_property(self, name: str) -> object:
-        """A property as JSON can hold it."""
-        match name:
-            case "parent_bus":
-                return self.parent_bus.path if self.parent_bus is not None else ""
-            case "realized":
-                return self.realized
-            case "hotplugged":
-                return self.hotplugged
-            case "hotpluggable":
-                return self.user_creatable
-            case _:
-                return super().get_property(name)
-
-    def set_property(self, name: str, value: object, resolve: Resolver | None = None) -> None:
-        """Set a declared property from text or JSON. Raises `PropertyError`."""
-        if name in ("parent_bus", "realized", "hotplugged", "hotpluggable"):
-            raise PropertyError(f"Property '{self.type_name}.{name}' is not writable")
-        super().set_property(name, value, resolve)
+    def facts(self) -> list[Fact]:
+        """What clients can read."""
+        bus = self.parent_bus
+        hotpluggable = self.user_creatable and (bus is None or bus.hotpluggable)
+        return [
+            *super().facts(),
+            Fact("parent_bus", "link<bus>", bus.path if bus is not None else ""),
+            Fact("realized", "bool", self.realized),
+            Fact("hotplugged", "bool", self.hotplugged),
+            Fact("hotpluggable", "bool", hotpluggable),
+        ]
 
     # -- the rest
 

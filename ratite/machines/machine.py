@@ -28,16 +28,18 @@ from ratite.core.trace import TraceEvent
 from ratite.cpu.debug import Watchpoint
 from ratite.cpu.vcpu import Executor, Vcpu
 from ratite.devices import Bus, Device, SystemBus
-from ratite.devices.bus import find_bus, find_free_bus
+from ratite.devices.bus import find_bus, find_free_bus, name_buses
 from ratite.devices.notice import Notify, ignore
 from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
 from ratite.machines.boot import Blob
 from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
+from ratite.machines.facts import facts_of
 from ratite.machines.memory_backend import MemoryBackend
 from ratite.memory import AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
 from ratite.qom import (
     Container,
+    Fact,
     Object,
     find_type,
     keyword_arguments,
@@ -154,6 +156,9 @@ class Environment:
 
 class Machine(Object):
     """A board with its CPUs, memory and devices."""
+
+    type_name = "machine"
+    abstract = True
 
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""
@@ -339,6 +344,12 @@ class Machine(Object):
                 start_ns += int(zone.total_seconds()) * 1_000_000_000
         return clock, start_ns - (0 if clock is self.clock else host_ns)
 
+    def facts(self) -> list[Fact]:
+        """What clients can read; before the machine is built that is its type."""
+        if "config" not in self.__dict__:
+            return super().facts()
+        return [*super().facts(), *facts_of(self.config, self.memory_size)]
+
     def resolve_backend(self, kind: str, id: str) -> object | None:
         """A property's value where it names a backend or an object."""
         return self.environment.backends.resolve(kind, id)
@@ -348,7 +359,7 @@ class Machine(Object):
         option.
         """
         cls = find_type(wanted.driver)
-        if cls is None or not issubclass(cls, Device) or not cls.user_creatable:
+        if cls is None or not issubclass(cls, Device) or not cls.is_pluggable():
             raise ConfigError(
                 f"-device: '{wanted.driver}' is not a valid device model name; "
                 "`-device help` lists them"
@@ -388,6 +399,7 @@ class Machine(Object):
             self._peripheral.add_child(wanted.id, device)
         else:
             self._anonymous.add_child("device[*]", device)
+        name_buses(device, self.system_bus)
         try:
             bus.plug(device)
         except BaseException:

@@ -23,6 +23,7 @@ class MemoryBackend(Object):
     """Base of the memory backends."""
 
     type_name = "memory-backend"
+    abstract = True
 
     size: int
     share: bool

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ratite.memory.address import BusError, MemTxResult
 from ratite.memory.ram import RAMBlock
-from ratite.qom import Object, Property, PropertyInfo
+from ratite.qom import Fact, Object, Property
 
 if TYPE_CHECKING:
     from ratite.memory.flatview import FlatView
@@ -300,25 +300,16 @@ class MemoryRegion(Object):
         """None that a user could set: the machine decides what a region is."""
         return {}
 
-    def list_properties(self) -> list[PropertyInfo]:
-        """What `qom-list` answers."""
-        shown = [PropertyInfo("type", "string"), PropertyInfo("container", "link<memory-region>")]
-        shown += [PropertyInfo(name, "uint64") for name in ("addr", "size")]
-        return [*shown, PropertyInfo("priority", "uint32")]
-
-    def get_property(self, name: str) -> object:
-        """A property as JSON can hold it."""
-        match name:
-            case "container":
-                return self.container_region.path if self.container_region else ""
-            case "addr":
-                return self.addr
-            case "size":
-                return min(self.size, (1 << 64) - 1)
-            case "priority":
-                return self.priority
-            case _:
-                return super().get_property(name)
+    def facts(self) -> list[Fact]:
+        """What clients can read."""
+        container = self.container_region.path if self.container_region else ""
+        return [
+            *super().facts(),
+            Fact("container", "link<memory-region>", container),
+            Fact("addr", "uint64", self.addr),
+            Fact("size", "uint64", min(self.size, (1 << 64) - 1)),
+            Fact("priority", "uint32", self.priority),
+        ]
 
     # -- I/O. Values travel as the little-endian reading of the bytes on the bus (native ones as
     # they are).

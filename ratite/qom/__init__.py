@@ -2,6 +2,7 @@
 
 from ratite.qom.object import (
     Container,
+    Fact,
     Link,
     Object,
     PropertyInfo,
@@ -32,6 +33,7 @@ from ratite.qom.registry import Registry, registry
 
 __all__ = [
     "Container",
+    "Fact",
     "Link",
     "Object",
     "PropertyInfo",

@@ -28,6 +28,15 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """A property that can only be read: a name, a type's name, and the value as JSON has it."""
+
+    name: str
+    type_name: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
 class PropertyInfo:
     """One line of `qom-list`."""
 
@@ -39,11 +48,14 @@ class Object:
     """Base of everything in the composition tree.
 
     The Python class is the type, and its `type_name` the name a management client sees; a class
-    without one of its own is abstract. Making an object may not fail for reasons the guest or host
-    can cause; realizing it may.
+    without one of its own is not seen, one that says `abstract = True` has no instances. Making an
+    object may not fail for reasons the guest or host can cause; realizing it may.
     """
 
     type_name: ClassVar[str] = "object"
+
+    abstract: ClassVar[bool] = True
+    """True if the very class that says so has no instances, only those that refine it."""
 
     id = ""
     """What the user named it, or empty."""
@@ -60,6 +72,23 @@ class Object:
         super().__init_subclass__()
         if "type_name" in cls.__dict__:
             registry.register(cls)
+
+    # -- types
+
+    @classmethod
+    def is_abstract(cls) -> bool:
+        """Whether the type has no instances of its own."""
+        return bool(vars(cls).get("abstract"))
+
+    @classmethod
+    def lineage(cls) -> tuple[str, ...]:
+        """The names of the types that it refines, the nearest first."""
+        return tuple(vars(c)["type_name"] for c in cls.__mro__[1:] if "type_name" in vars(c))
+
+    @classmethod
+    def is_user_creatable(cls) -> bool:
+        """Whether `-object` makes it: it has a `complete`, called once its properties are set."""
+        return callable(getattr(cls, "complete", None)) and not cls.is_abstract()
 
     # -- composition tree
 
@@ -115,6 +144,10 @@ class Object:
         """Point the link `name` at an object of that type, or at nothing."""
         self._links[name] = Link(type_name, target)
 
+    def remove_link(self, name: str) -> None:
+        """Have the link no longer."""
+        del self._links[name]
+
     def walk(self) -> Iterator[Object]:
         """This object and all below it, parents first."""
         yield self
@@ -163,9 +196,13 @@ class Object:
         """True once properties cannot be set any more."""
         return False
 
+    def facts(self) -> list[Fact]:
+        """What clients can read besides the declared properties. A subclass adds its own."""
+        return [Fact("type", "string", self.type_name)]
+
     def list_properties(self) -> list[PropertyInfo]:
         """What `qom-list` answers."""
-        infos = [PropertyInfo("type", "string")]
+        infos = [PropertyInfo(fact.name, fact.type_name) for fact in self.facts()]
         infos += [
             PropertyInfo(name, f"link<{link.type_name}>") for name, link in self._links.items()
         ]
@@ -175,8 +212,6 @@ class Object:
 
     def get_property(self, name: str) -> object:
         """A property as JSON can hold it; a child or link is its path. Raises `PropertyError`."""
-        if name == "type":
-            return self.type_name
         entry = self.properties().get(name)
         if entry is not None:
             return entry.to_json(entry.get(self))
@@ -185,13 +220,16 @@ class Object:
         if name in self._links:
             target = self._links[name].target
             return target.path if target is not None else ""
+        for fact in self.facts():
+            if fact.name == name:
+                return fact.value
         raise PropertyError(f"Property '{self.type_name}.{name}' not found")
 
     def set_property(self, name: str, value: object, resolve: Resolver | None = None) -> None:
         """Set a declared property from text or JSON. Raises `PropertyError`."""
         entry = self.properties().get(name)
         if entry is None:
-            if name in ("type", *self._children, *self._links):
+            if name in (*self._children, *self._links, *(fact.name for fact in self.facts())):
                 raise PropertyError(f"Property '{self.type_name}.{name}' is not writable")
             raise PropertyError(f"Property '{self.type_name}.{name}' not found")
         if self.frozen:

@@ -88,6 +88,15 @@ class Identified(Protocol):
     id: str
 
 
+@runtime_checkable
+class HasPath(Protocol):
+    """What is in the composition tree."""
+
+    @property
+    def path(self) -> str:
+        """Where."""
+
+
 class Required(enum.Enum):
     """Marks a property without a default."""
 
@@ -152,6 +161,8 @@ class Property:
         if self.form is Form.ENUM:
             return next((word for word, choice in self.choices if choice == value), "")
         if self.form is Form.BACKEND:
+            if self.type_name.startswith("link<") and isinstance(value, HasPath):
+                return value.path
             return value.id if isinstance(value, Identified) else ""
         return "" if value is None else value
 

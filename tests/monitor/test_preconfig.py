@@ -78,6 +78,14 @@ def test_what_needs_no_arguments_answers_without_a_machine(waiting: Any) -> None
     assert qmp.result("query-memdev") == []
 
 
+def test_the_machine_tells_its_type_before_it_is_there(waiting: Any) -> None:
+    qmp = waiting.client()
+    assert qmp.result("qom-get", path="/machine", property="type") == "virt-machine"
+    assert "kernel" not in {entry["name"] for entry in qmp.result("qom-list", path="/machine")}
+    qmp.result("x-exit-preconfig")
+    assert qmp.result("qom-get", path="/machine", property="kernel") == ""
+
+
 @pytest.mark.parametrize(
     "name", ["stop", "cont", "system_reset", "query-kvm", "trace-event-get-state", "device_add"]
 )

@@ -293,10 +293,7 @@ class VirtConsole(VirtioSerialPort):
 
 
 class VirtioSerial(VirtioDevice):
-    """The console device: owns the bus `virtio-serial-bus.NUMBER` that ports plug into.
-
-    `number` counts the console devices of the machine.
-    """
+    """The console device: owns the bus that ports plug into, of type `virtio-serial-bus`."""
 
     type_name = "virtio-serial-device"
     category = "Input"
@@ -306,7 +303,6 @@ class VirtioSerial(VirtioDevice):
 
     def __init__(
         self,
-        number: int = 0,
         *,
         max_ports: Annotated[UInt32, Named("max_ports")] = MAX_PORTS,
         emergency_write: bool = True,
@@ -316,7 +312,7 @@ class VirtioSerial(VirtioDevice):
         self.emergency_write = emergency_write
         self.ports: dict[int, VirtioSerialPort] = {}
         super().__init__(virtio)
-        self.bus = VirtioSerialBus(f"virtio-serial-bus.{number}", self)
+        self.bus = VirtioSerialBus("virtio-serial-bus.0", self)
         self.add_bus(self.bus)
 
     # -- life
@@ -386,6 +382,8 @@ class VirtioSerial(VirtioDevice):
             number = self._free_number(port)
         if number in self.ports:
             raise ConfigError(f"virtio-serial-bus: A port already exists at id {number}")
+        if port.port_name and any(p.port_name == port.port_name for p in self.ports.values()):
+            raise ConfigError(f"virtio-serial-bus: A port already exists by name {port.port_name}")
         if number >= self.max_ports:
             raise ConfigError(
                 f"virtio-serial-bus: Out-of-range port id specified, max. allowed: "

@@ -109,6 +109,7 @@ class VirtioBus(Bus):
     """Joins one transport and one virtio device."""
 
     type_name = "virtio-bus"
+    abstract = True
     max_devices = 1
 
     def __init__(self, bus_name: str, owner: Device, transport: VirtioTransport) -> None:
@@ -123,6 +124,8 @@ class VirtioDevice(Device):
     the base's, answers `read_config`, and overrides the hooks `driver_ready` and `stopped`.
     """
 
+    type_name = "virtio-device"
+    abstract = True
     bus_type = "virtio-bus"
     user_creatable = True
     device_id: ClassVar[int] = 0

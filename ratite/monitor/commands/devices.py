@@ -28,6 +28,8 @@ def device_add(
     cls = find_type(driver)
     if cls is None or not issubclass(cls, Device):
         raise QmpError(f"'{driver}' is not a valid device model name")
+    if cls.is_abstract():
+        raise QmpError("Parameter 'driver' expects a non-abstract device type")
     if not cls.user_creatable:
         raise QmpError("Parameter 'driver' expects a pluggable device type")
     if bus is not None:

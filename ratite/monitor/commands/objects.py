@@ -29,7 +29,8 @@ from ratite.qom import Doc, Object, Property, find_type, registry
 from ratite.qom.property import Form, Required
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
-ABSTRACT = ("object", "bus", "accel", "memory-backend")
+USER_CREATABLE = "user-creatable"
+"""The interface of what `object-add` makes, as management clients call it."""
 _FORMS: dict[Form, Type] = {Form.BOOL: BOOL, Form.INT: INT, Form.SIZE: INT}
 
 
@@ -85,21 +86,6 @@ class ObjectTypeInfo:
     parent: Annotated[str | None, Doc("the type that it refines")] = None
 
 
-def is_abstract(cls: type[Object]) -> bool:
-    """Whether a type has no instances of its own."""
-    return bool(getattr(cls, "__abstractmethods__", None)) or cls.type_name in ABSTRACT
-
-
-def parent_name(cls: type[Object]) -> str:
-    """The name of the nearest type that a type refines."""
-    for above in cls.__mro__[1:]:
-        if above is Device:
-            return "device"
-        if "type_name" in above.__dict__:
-            return str(above.__dict__["type_name"])
-    return "object"
-
-
 @command("qom-list-types", preconfig=True)
 def qom_list_types(
     vm: Vm,
@@ -111,16 +97,16 @@ def qom_list_types(
     for cls in registry.all():
         if implements is not None and not _is_of(cls, implements):
             continue
-        hidden = is_abstract(cls)
+        hidden = cls.is_abstract()
         if abstract or not hidden:
-            found.append(ObjectTypeInfo(cls.type_name, hidden or None, parent_name(cls)))
+            found.append(ObjectTypeInfo(cls.type_name, hidden or None, cls.lineage()[0]))
     return found
 
 
 def _is_of(cls: type[Object], name: str) -> bool:
-    if name == "object" or (name == "device" and issubclass(cls, Device)):
-        return True
-    return any(above.__dict__.get("type_name") == name for above in cls.__mro__)
+    if name == USER_CREATABLE:
+        return cls.is_user_creatable()
+    return name == cls.type_name or name in cls.lineage()
 
 
 def _describe(entry: Property) -> ObjectPropertyInfo:
@@ -137,7 +123,7 @@ def device_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
     cls = find_type(typename)
     if cls is None:
         raise DeviceNotFound(f"Device '{typename}' not found")
-    if not issubclass(cls, Device) or is_abstract(cls):
+    if "device" not in cls.lineage() or cls.is_abstract():
         raise QmpError("Parameter 'typename' expects a non-abstract device type")
     return [_describe(entry) for entry in cls.properties().values()]
 
@@ -162,15 +148,6 @@ def qom_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
 # -- user-created objects
 
 
-def creatable_objects() -> dict[str, type[Object]]:
-    """Types that `object-add` makes: those that are completed once their properties are set."""
-    return {cls.type_name: cls for cls in registry.all() if _is_creatable(cls)}
-
-
-def _is_creatable(cls: type[Object]) -> bool:
-    return not issubclass(cls, Device) and callable(getattr(cls, "complete", None))
-
-
 def property_members(cls: type[Object]) -> ObjectType:
     """The properties of a type as members of an object."""
     members = []
@@ -185,7 +162,7 @@ def property_members(cls: type[Object]) -> ObjectType:
 
 
 def _object_variants(arguments: ObjectType) -> ObjectType:
-    classes = creatable_objects()
+    classes = {cls.type_name: cls for cls in registry.all() if cls.is_user_creatable()}
     words = word_type("ObjectType", classes)
     variants = tuple((name, property_members(cls)) for name, cls in classes.items())
     return ObjectType(
@@ -202,7 +179,7 @@ def object_add(
 ) -> None:
     """Make an object, with properties as its type has them."""
     cls = find_type(qom_type)
-    if cls is None or not _is_creatable(cls):
+    if cls is None or not cls.is_user_creatable():
         raise QmpError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
     known = cls.properties()
     for name in properties:

@@ -304,7 +304,7 @@ def block_jobs(shell: Shell) -> str:
     return "No active jobs\n"
 
 
-@hmp("info hotpluggable-cpus", "Show information about hotpluggable CPUs")
+@hmp("info hotpluggable-cpus", "Show information about hotpluggable CPUs", preconfig=True)
 def hotpluggable_cpus(shell: Shell) -> str:
     """The CPUs that could be plugged in: no board can do that yet, so that this fails."""
     return "".join(f"{cpu.type}\n" for cpu in machines.query_hotpluggable_cpus(shell.vm))

@@ -21,7 +21,7 @@ def _paths(shell: Shell) -> Iterable[str]:
 
 def _device_types(shell: Shell) -> Iterable[str]:
     return (
-        cls.type_name for cls in registry.all() if issubclass(cls, Device) and cls.user_creatable
+        cls.type_name for cls in registry.all() if issubclass(cls, Device) and cls.is_pluggable()
     )
 
 
