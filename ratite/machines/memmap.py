@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,11 +35,14 @@ class MemMap:
 
     def __init__(self, **spans: Span) -> None:
         self._spans = spans
-        ordered = sorted(spans.items(), key=lambda item: item[1].base)
-        for (name, span), (other, following) in pairwise(ordered):
+        for (name, span), (other, following) in pairwise(self.spans()):
             if span.size is None or span.base + span.size > following.base:
                 if span.size is not None or following.base < span.base:
                     raise InternalError(f"memory map: {name} overlaps {other}")
+
+    def spans(self) -> Iterator[tuple[str, Span]]:
+        """All of them, with their names, by address."""
+        yield from sorted(self._spans.items(), key=lambda item: item[1].base)
 
     def __getattr__(self, name: str) -> Span:
         try:

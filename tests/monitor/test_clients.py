@@ -14,18 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from ratite.monitor.reference import reference
-
 from .conftest import MakeVm, MonitoredVm
 
 ROOT = Path(__file__).parents[2]
-
-
-def test_the_reference_manual_is_current() -> None:
-    page = ROOT / "docs" / "reference" / "qmp.md"
-    assert page.read_text(encoding="utf-8") == reference(), (
-        "python -m ratite.monitor.reference > docs/reference/qmp.md"
-    )
 
 
 # -- qemu.qmp, the client library of QEMU's developers

@@ -1,12 +1,8 @@
-"""The reference manual of the monitors, from the commands' own declarations.
-
-`python -m ratite.monitor.reference` writes it to standard output.
-"""
+"""The pages of the reference manual about the monitors, from the commands' own declarations."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterable, Iterator
 
 import ratite.monitor.events  # noqa: F401 - enters the events
@@ -17,12 +13,10 @@ from ratite.monitor.hmp import command as hmp
 from ratite.monitor.types import ArrayType, EnumType, Member, ObjectType, Type, UnionType
 
 INTRODUCTION = """\
-# Monitor reference
+# QMP: the monitor for programs
 
-Generated from the declarations in `ratite/monitor` by `python -m ratite.monitor.reference`; a wrong
+Generated from the declarations in `ratite/monitor` by `python -m ratite.cli.reference`; a wrong
 line here is a wrong declaration there.
-
-## QMP
 
 The protocol is QEMU's: the server greets, the client answers with `qmp_capabilities`, then sends
 requests, one JSON object each, and gets one answer for each, in order, and events in between. The
@@ -34,26 +28,52 @@ Bounds: a request has at most 4 MiB and 256 levels of nesting. A client that doe
 answers is not read from either; events beyond 1 MiB that wait for it are lost.
 """
 
+PRECONFIG = "Also before the machine is built (`-preconfig`)."
 
-def reference() -> str:
-    """The manual."""
+TRACE_INTRODUCTION = """\
+# Trace events
+
+Generated from the declarations, beside the code that emits the events, by `python -m
+ratite.cli.reference`; a wrong line here is a wrong declaration there.
+
+What `-trace`, `trace-event-set-state` and `trace-event` switch on. Names are QEMU's where QEMU has
+the event. In parentheses what is told.
+"""
+
+HMP_INTRODUCTION = """\
+# HMP: the monitor for people
+
+Generated from the declarations in `ratite/monitor/hmp` by `python -m ratite.cli.reference`; a wrong
+line here is a wrong declaration there. In parentheses what `help` says.
+
+Ctrl-A C switches between the guest and the monitor where they share a terminal. The tab key
+completes; the arrow keys edit the line and bring back earlier ones. Programs run these commands
+with QMP's `human-monitor-command`, Python with `vm.monitor("info status")`.
+
+Numbers are integer expressions (`0x1000+4*2`, `$pc`, `'a'`) of 64 bits, division being signed. A
+format after a slash, as in `x/4xw`, is a count, a letter (`x`, `d`, `u`, `o`, `c`, or `i` for
+instructions) and a size (`b`, `h`, `w`, `g` for 1, 2, 4, 8 bytes); what is left out is as it was
+last. A text with spaces is in double quotes.
+"""
+
+
+def qmp_page() -> str:
+    """The page about QMP."""
     commands = sorted(load().values(), key=lambda command: command.name)
-    lines = [INTRODUCTION, "### Commands", ""]
+    lines = [INTRODUCTION, "## Commands", ""]
     for command in commands:
         lines += _command(command)
-    lines += ["### Events", ""]
+    lines += ["## Events", ""]
     for event in sorted(EVENTS.values(), key=lambda event: event.name):
         lines += _event(event)
-    lines += ["### Types", ""]
+    lines += ["## Types", ""]
     for type_ in _named_types(commands):
         lines += _type(type_)
-    lines += _hmp()
-    lines += _trace_events()
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _command(command: Command) -> Iterator[str]:
-    yield from (f"#### `{command.name}`", "", command.doc, "")
+    yield from (f"### `{command.name}`", "", command.doc, "")
     members = list(_members(command.arguments.members))
     if command.arguments.rest:
         members.append("- further members, as the type has properties")
@@ -62,12 +82,12 @@ def _command(command: Command) -> Iterator[str]:
     if command.returns is not None:
         yield from (f"Returns {_shown(command.returns)}.", "")
     if command.preconfig:
-        yield from ("Also before the machine is built (`-preconfig`).", "")
+        yield from (PRECONFIG, "")
     yield from (f"Since {command.since}.", "")
 
 
 def _event(event: EventType) -> Iterator[str]:
-    yield from (f"#### `{event.name}`", "", inspect.cleandoc(event.cls.__doc__ or ""), "")
+    yield from (f"### `{event.name}`", "", inspect.cleandoc(event.cls.__doc__ or ""), "")
     members = list(_members(event.data.members))
     if members:
         yield from ("Data:", "", *members, "")
@@ -116,7 +136,7 @@ def _named_types(commands: Iterable[Command]) -> list[Type]:
 
 
 def _type(type_: Type) -> Iterator[str]:
-    yield from (f"#### {type_.title}", "")
+    yield from (f"### {type_.title}", "")
     match type_:
         case EnumType():
             yield from (f"One of {', '.join(f'`{word}`' for word in type_.words)}.", "")
@@ -131,25 +151,31 @@ def _type(type_: Type) -> Iterator[str]:
             yield ""
 
 
-def _hmp() -> Iterator[str]:
+def hmp_page() -> str:
+    """The page about the monitor for people."""
     hmp.load()
-    yield from ("## The monitor for people", "")
-    yield "Ctrl-A C switches between the guest and the monitor where they share a terminal. The"
-    yield "tab key completes; the arrow keys edit the line and bring back earlier ones."
-    yield from ("", "```")
-    for table in (hmp.COMMANDS, hmp.INFO):
-        yield from sorted({command.usage for command in table.values()})
-    yield from ("```", "")
+    lines = [HMP_INTRODUCTION]
+    for heading, table in (("## Commands", hmp.COMMANDS), ("## `info`", hmp.INFO)):
+        lines += [heading, ""]
+        commands = {command.names[0]: command for command in table.values()}
+        for name in sorted(commands):
+            lines += _hmp_command(commands[name])
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _trace_events() -> Iterator[str]:
-    yield from ("## Trace events", "")
-    yield "What `-trace`, `trace-event-set-state` and `trace-event` switch on. Names are QEMU's"
-    yield from ("where QEMU has the event.", "")
+def _hmp_command(command: hmp.HmpCommand) -> Iterator[str]:
+    head, _, text = command.usage.partition(" -- ")
+    yield from (f"### `{head.rstrip()}`", "")
+    doc = inspect.cleandoc(command.function.__doc__ or "")
+    yield from (f"{doc} ({' '.join(text.split())})", "")
+    if command.preconfig:
+        yield from (PRECONFIG, "")
+
+
+def trace_page() -> str:
+    """The page about trace events."""
+    lines = [TRACE_INTRODUCTION]
     for event in all_events():
         told = ", ".join(inspect.signature(event.describe).parameters)
-        yield f"- `{event.name}` ({told}): {event.summary}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())
+        lines.append(f"- `{event.name}` ({told}): {event.summary}")
+    return "\n".join(lines) + "\n"
