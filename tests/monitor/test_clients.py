@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
@@ -87,36 +88,71 @@ def test_socat_gets_hmp_answers(make_vm: MakeVm, socat: str, tmp_path: Path) -> 
 # -- libvirt's question what a binary can do
 
 
+class Libvirt:
+    """A libvirt daemon of our own: of a session, not of the system."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._environment = dict(os.environ, HOME=str(directory))
+        for kind in ("RUNTIME_DIR", "CONFIG_HOME", "CACHE_HOME", "DATA_HOME"):
+            place = directory / kind.lower()
+            place.mkdir(mode=0o700)
+            self._environment[f"XDG_{kind}"] = str(place)
+        # root has no session: in a user namespace of its own it is somebody else
+        self._prefix = ["unshare", "--user", "--map-user=1000"] if os.getuid() == 0 else []
+        self._log = (directory / "log").open("wb")
+        self._daemon = subprocess.Popen(
+            [*self._prefix, "libvirtd", "--timeout", "120"],
+            env=self._environment,
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def await_socket(self) -> None:
+        """Wait for the daemon; skip the test if it cannot run here."""
+        path = self._directory / "runtime_dir" / "libvirt" / "libvirt-sock"
+        deadline = time.monotonic() + 20
+        while not path.exists():
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                said = (self._directory / "log").read_text(errors="replace")
+                pytest.skip(f"libvirtd does not start here: {said[-300:]}")
+            time.sleep(0.05)
+
+    def virsh(self, *words: str) -> str:
+        """What a command prints; it must not fail."""
+        command = [*self._prefix, "virsh", "-c", "qemu:///session", *words]
+        run = subprocess.run(
+            command, env=self._environment, capture_output=True, text=True, timeout=100
+        )
+        assert run.returncode == 0, run.stderr + (self._directory / "log").read_text()
+        return run.stdout
+
+    def close(self) -> None:
+        """End the daemon."""
+        self._daemon.terminate()
+        self._daemon.wait(20)
+        self._log.close()
+
+
 @pytest.fixture
-def libvirt(tmp_path: Path) -> Iterator[None]:
-    """libvirt's daemon, if this machine has one and nobody else runs it."""
-    programs = {
-        name: shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("libvirtd", "virsh")
-    }
-    if None in programs.values():
-        pytest.skip("libvirtd and virsh are not installed (libvirt-daemon, libvirt-clients)")
-    if os.getuid() != 0 or Path("/var/run/libvirt/libvirt-sock").exists():
-        pytest.skip("needs root, and no other libvirtd")
-    pid = tmp_path / "pid"
-    log = (tmp_path / "log").open("wb")
-    command = [str(programs["libvirtd"]), "--timeout", "60", "--pid-file", str(pid)]
-    daemon = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        for _ in range(100):
-            if Path("/var/run/libvirt/libvirt-sock").exists() or daemon.poll() is not None:
-                break
-            time.sleep(0.1)
-        if daemon.poll() is not None:
-            pytest.skip(f"libvirtd does not start here: {(tmp_path / 'log').read_text()[-200:]}")
-        yield
-    finally:
-        daemon.terminate()
-        daemon.wait(20)
-        log.close()
+def libvirt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Libvirt]:
+    """libvirt, if this machine has its programs."""
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
+    for name, package in (("libvirtd", "libvirt-daemon"), ("virsh", "libvirt-clients")):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed ({package})")
+    with tempfile.TemporaryDirectory(prefix="lv") as directory:  # names of sockets are short
+        daemon = Libvirt(Path(directory))
+        try:
+            daemon.await_socket()
+            yield daemon
+        finally:
+            daemon.close()
 
 
-@pytest.mark.slow
-def test_libvirt_learns_what_the_program_can_do(libvirt: None, tmp_path: Path) -> None:
+@pytest.fixture
+def emulator(tmp_path: Path) -> Path:
+    """Our program, as libvirt wants it: an executable file."""
     binary = tmp_path / "ratite-system-riscv64"
     binary.write_text(
         textwrap.dedent(f"""\
@@ -128,18 +164,14 @@ def test_libvirt_learns_what_the_program_can_do(libvirt: None, tmp_path: Path) -
             """)
     )
     binary.chmod(0o755)
-    tmp_path.chmod(0o755)
-    question = (
-        f"domcapabilities --emulatorbin {binary} --arch riscv64 --virttype qemu --machine virt"
-    )
-    run = subprocess.run(
-        ["virsh", "-c", "qemu:///system", *question.split()],
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    if "Failed to connect" in run.stderr or "Cannot check" in run.stderr:
-        pytest.skip(f"libvirtd does not serve here: {run.stderr.strip()[-200:]}")
-    assert "<arch>riscv64</arch>" in run.stdout, run.stderr
-    assert "<vcpu max='512'/>" in run.stdout
-    assert "<mode name='maximum' supported='yes'>" in run.stdout
+    return binary
+
+
+@pytest.mark.slow
+def test_libvirt_learns_what_the_program_can_do(libvirt: Libvirt, emulator: Path) -> None:
+    question = f"--emulatorbin {emulator} --arch riscv64 --virttype qemu --machine virt"
+    answer = libvirt.virsh("domcapabilities", *question.split())
+    assert "<arch>riscv64</arch>" in answer
+    assert "<vcpu max='512'/>" in answer
+    assert "<mode name='maximum' supported='yes'>" in answer
+    assert "<rng supported='yes'>" in answer and "<value>builtin</value>" in answer
