@@ -25,6 +25,9 @@ from ratite.core.threads import NamedThread
 
 CONNECT_TIMEOUT = 10.0
 ANY_HOST = "*"
+RETRY_NS = 1_000_000_000
+"""How long the host has to find the descriptor or memory that a client needs."""
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 MAX_FDS = 16
 """Descriptors that one message can bring."""
 
@@ -104,12 +107,19 @@ class SocketChardev(Chardev):
         assert self._listener is not None
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
+    def _listen_again(self) -> None:
+        if self._listener is not None and self._stream is None:
+            self._listen_on()
+
     def _accept(self) -> None:
         if self._listener is None or self._stream is not None:
             return
         try:
             connection, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_RESOURCES:  # the client would be offered again at once
+                self._loop.remove_reader(self._listener.fileno())
+                self._loop.post_after(RETRY_NS, self._listen_again)
             return
         self._loop.remove_reader(self._listener.fileno())
         self._adopt(connection)

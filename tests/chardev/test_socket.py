@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -57,6 +59,33 @@ def test_a_unix_server_serves_one_client_after_another(
     server.close()
     server.close()
     assert not path.exists()
+
+
+def test_a_host_without_descriptors_is_given_time(
+    loop: EventLoop,
+    recorder: Any,
+    tmp_path: Path,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ratite.chardev.socket.RETRY_NS", 20_000_000)
+    attempts: list[float] = []
+    accept = socket.socket.accept
+
+    def refuse_twice(listener: socket.socket) -> Any:
+        attempts.append(time.monotonic())
+        if len(attempts) <= 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", refuse_twice)
+    server = unix_server(loop, tmp_path / "s")
+    server.attach(recorder)
+    with connect(tmp_path / "s"):
+        until(lambda: recorder.events == [CharEvent.OPENED])
+    first, second, third = attempts
+    assert second - first >= 0.02 and third - second >= 0.02
+    server.close()
 
 
 def test_the_unix_socket_is_the_owners_only(loop: EventLoop, tmp_path: Path) -> None:
