@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ratite.cli.draft import Draft, Topic, Wanted
 from ratite.cli.keyval import Settings
+from ratite.core import ConfigError
 from ratite.machines.config import AccelConfig
 
 _BOOT = {"kernel": "boot.kernel", "initrd": "boot.initrd", "dtb": "boot.dtb"}
@@ -15,7 +16,9 @@ PROPERTIES = {
     "firmware": "the firmware, as -bios",
     "initrd": "the kernel's initial file system, as -initrd",
     "kernel": "the kernel, as -kernel",
+    "dump-guest-core": "off: guest memory is left out of core dumps",
     "memory-backend": "id of the memory backend object that is the guest's memory",
+    "usb": "off: no board has USB",
 }
 """What every board takes, with a line of help each."""
 
@@ -45,4 +48,8 @@ def machine(draft: Draft, text: str) -> None:
     backend = settings.text("memory-backend")
     if backend:
         draft.set("memory_backend", backend)
+    dumped = settings.switch("dump-guest-core", draft.config.dump_guest_core)
+    draft.set("dump_guest_core", dumped)
+    if settings.switch("usb", False):
+        raise ConfigError("usb=on: no board has USB; leave it out")
     draft.set("properties", {**draft.config.properties, **settings.rest()})

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ratite.cli import consoles, convert, debugging, log_options, machine_option
+from ratite.cli import consoles, convert, debugging, host_options, log_options, machine_option
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
 from ratite.cli.keyval import Settings, suggest
 from ratite.cli.readconfig import FileError, read_sections
@@ -168,6 +168,8 @@ OPTIONS: tuple[Option, ...] = (
            Store("icount", convert.icount), section="icount"),
     Option("seed", M, "N", "seed of the guest's random numbers",
            Store("seed", convert.integer(0, (1 << 64) - 1))),
+    Option("overcommit", M, "[mem-lock=on|off][,cpu-pm=on|off]", "mem-lock=on: the host keeps the "
+           "whole process in memory", Call(host_options.overcommit), section="overcommit"),
     Option("name", M, "[guest=]NAME[,process=NAME][,debug-threads=on|off]",
            "a name for the guest; one for the process; whether the host shows threads' names",
            Call(_name), section="name"),
@@ -181,6 +183,9 @@ OPTIONS: tuple[Option, ...] = (
            Store("boot.dtb", convert.path)),
     Option("bios", B, "none|default|builtin|FILE", "the firmware",
            Store("boot.bios", _text)),
+    Option("boot", B, "[order=DRIVES][,once=DRIVES][,menu=off][,strict=on|off]",
+           "accepted: the firmware decides what it boots", Call(host_options.boot),
+           section="boot-opts"),
     Option("pflash", B, "FILE", "an image for the board's flash memory",
            Append("drives", drive_from_pflash)),
     Option("fw_cfg", B, "[name=]NAME,file=FILE|string=TEXT", "an item for the guest's firmware",
@@ -203,6 +208,8 @@ OPTIONS: tuple[Option, ...] = (
            Append("globals", convert.global_), section="global"),
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
            Append("objects", convert.object_), Topic.OBJECTS, section="object"),
+    Option("audiodev", D, "[driver=]none,id=ID, or JSON", "accepted: no machine has sound",
+           Call(host_options.audiodev)),
     Option("nodefaults", D, "", "no devices but those asked for", Call(consoles.no_defaults)),
     Option("readconfig", D, "FILE", "options from a file: sections [option \"id\"], settings "
            "key = \"value\"", Call(_read_config)),

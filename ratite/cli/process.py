@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # of Linux's mman.h
+
 
 def begin() -> None:
     """Called first in a program's process. SIGINT ends it without further ado, even amid an import.
@@ -37,6 +39,18 @@ def ctrl_c_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def lock_memory() -> None:
+    """Have the host keep in memory what the process has touched, or will. Raises `HostError`."""
+    import ctypes
+
+    from ratite.core.errors import HostError
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT):
+        number = ctypes.get_errno()
+        raise HostError(f"cannot lock memory: {os.strerror(number)}", number)
 
 
 def show(text: str) -> None:

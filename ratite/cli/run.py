@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from ratite.cli.process import lock_memory
 from ratite.core.errors import ConfigError, HostError, blaming
 from ratite.core.signals import HeldSignals, Interrupted, interruptible
 from ratite.core.threads import name_process, name_threads
@@ -39,6 +40,9 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
         name_process(config.process.name)
     if config.process.thread_names:
         name_threads()
+    if config.process.lock_memory:
+        with blaming("-overcommit mem-lock=on"):
+            lock_memory()
     with HeldSignals() as signals, _pid_file(config.process.pid_file):
         try:
             with Vm(config=config, program=program) as vm:

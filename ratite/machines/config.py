@@ -299,6 +299,7 @@ class ProcessConfig:
     data_directories: tuple[Path, ...] = ()  # -L: searched for firmware before the usual ones
     name: str | None = None  # of the process, as ps shows it
     thread_names: bool = False
+    lock_memory: bool = False  # -overcommit mem-lock=
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +311,7 @@ class MachineConfig:
     cpu: CpuConfig = CpuConfig()
     memory: MemoryConfig = MemoryConfig()
     memory_backend: str | None = None  # -machine memory-backend=: where main memory comes from
+    dump_guest_core: bool = True  # -machine dump-guest-core=: whether core dumps have guest memory
     smp: SmpConfig = SmpConfig()
     boot: BootConfig = BootConfig()
     drives: tuple[DriveConfig, ...] = ()

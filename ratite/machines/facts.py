@@ -22,6 +22,8 @@ def facts_of(config: MachineConfig, memory_size: int) -> Iterator[Fact]:
     yield Fact("firmware", "string", boot.bios or "")
     backend = config.memory_backend
     yield Fact("memory-backend", "link<memory-backend>", f"/objects/{backend}" if backend else "")
+    yield Fact("dump-guest-core", "bool", config.dump_guest_core)
+    yield Fact("usb", "bool", False)
     limits = {"slots": config.memory.slots, "max-size": config.memory.max_size}
     memory = {"size": memory_size, **{name: value for name, value in limits.items() if value}}
     yield Fact("memory", "MemorySizeConfiguration", memory)

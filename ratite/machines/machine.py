@@ -301,7 +301,10 @@ class Machine(Object):
 
     def add_ram(self, name: str, size: int, at: int) -> MemoryRegion:
         """RAM at an address."""
-        region = MemoryRegion.ram(name, self._ram_block(name, size))
+        block = self._ram_block(name, size)
+        if not self.config.dump_guest_core:
+            block.leave_out_of_dumps()
+        region = MemoryRegion.ram(name, block)
         self._unattached.add_child(f"{name}[*]", region)
         self.memory_root.add_subregion(at, region)
         return region

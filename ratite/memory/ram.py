@@ -68,6 +68,10 @@ class RAMBlock:
     def __repr__(self) -> str:
         return f"RAMBlock({self.idstr!r}, size={self.size:#x}, offset={self.offset:#x})"
 
+    def leave_out_of_dumps(self) -> None:
+        """Have the host leave the block out of core dumps."""
+        self._mapping.map.madvise(mmap.MADV_DONTDUMP)
+
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from inside the block; fewer if it ends before."""
         return bytes(self.view[offset : offset + size])

@@ -8,8 +8,10 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +205,38 @@ def test_a_pseudo_terminal_tells_its_path(words: str, label: str) -> None:
     assert match is not None and Path(match[1]).is_char_device()
     process.send_signal(signal.SIGTERM)
     assert end(process) == (0, "", "")
+
+
+# -- memory
+
+
+def built(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
+    """A machine that is there."""
+    path = tmp_path / "qmp"
+    process = start(*QUIET, *words, "-qmp", f"unix:{path},server=on,wait=off")
+    with socket.socket(socket.AF_UNIX) as client:
+        while client.connect_ex(str(path)):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        assert client.recv(100)  # the greeting
+    return process
+
+
+def test_memory_may_be_locked(tmp_path: Path) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if os.getuid() and limit != resource.RLIM_INFINITY:
+        pytest.skip("the host limits locked memory")
+    process = built(tmp_path, "-overcommit", "mem-lock=on")
+    locked = re.search(r"VmLck:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
+    assert locked is not None and int(locked[1]) > 0
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 0
+
+
+def test_guest_memory_may_be_left_out_of_core_dumps(tmp_path: Path) -> None:
+    process = built(tmp_path, "-m", "77M", "-machine", "dump-guest-core=off")
+    mappings = Path(f"/proc/{process.pid}/smaps").read_text()
+    flags = re.findall(rf"Size: +{77 << 10} kB\n(?:.*\n)*?VmFlags: (.*)", mappings)
+    assert any("dd" in line.split() for line in flags)
+    process.send_signal(signal.SIGTERM)
+    assert end(process)[0] == 0

@@ -174,6 +174,16 @@ CASES = """
 -object rng-random                       | -object: 'id' is missing
 -object rng-random,id=x,filename=none    | -object rng-random: cannot open the entropy source 'none'
 -object rng-builtin,id=x -object rng-builtin,id=x | -object: id 'x' is given twice
+-object secret,id=s                     | -object secret: a secret has one of data= and file=
+-object secret,id=s,data=a,file=b       | -object secret: a secret has one of data= and file=
+-object secret,id=s,file=none           | -object secret: cannot read the secret 'none'
+-object secret,id=s,data=%,format=base64 | -object secret: the secret is not base64
+-audiodev alsa,id=a                     | -audiodev: driver 'alsa': no machine has sound; 'none' is
+-audiodev none                          | -audiodev: 'id' is missing
+-boot menu=on                           | -boot: menu=on: no firmware of these boards has a menu
+-boot splash=x                          | -boot: 'splash' is not known
+-overcommit mem-lock=maybe              | -overcommit: mem-lock: 'maybe' is neither 'on' nor 'off'
+-machine usb=on                         | -machine: usb=on: no board has USB; leave it out
 -chardev nosuch,id=c                     | -chardev c: there is no kind 'nosuch'
 -chardev file,id=c                       | -chardev c: Property 'chardev-file.path' must be set
 -chardev file,id=c,path=none/f           | -chardev c: cannot open 'none/f': No such file or directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from ratite.testing import DEMO
 
 from .conftest import MakeVm, MonitoredVm
 
@@ -92,7 +95,7 @@ class Libvirt:
     """A libvirt daemon of our own: of a session, not of the system."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._environment = dict(os.environ, HOME=str(directory))
         for kind in ("RUNTIME_DIR", "CONFIG_HOME", "CACHE_HOME", "DATA_HOME"):
             place = directory / kind.lower()
@@ -110,11 +113,11 @@ class Libvirt:
 
     def await_socket(self) -> None:
         """Wait for the daemon; skip the test if it cannot run here."""
-        path = self._directory / "runtime_dir" / "libvirt" / "libvirt-sock"
+        path = self.directory / "runtime_dir" / "libvirt" / "libvirt-sock"
         deadline = time.monotonic() + 20
         while not path.exists():
             if self._daemon.poll() is not None or time.monotonic() > deadline:
-                said = (self._directory / "log").read_text(errors="replace")
+                said = (self.directory / "log").read_text(errors="replace")
                 pytest.skip(f"libvirtd does not start here: {said[-300:]}")
             time.sleep(0.05)
 
@@ -124,7 +127,7 @@ class Libvirt:
         run = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, timeout=100
         )
-        assert run.returncode == 0, run.stderr + (self._directory / "log").read_text()
+        assert run.returncode == 0, run.stderr + (self.directory / "log").read_text()
         return run.stdout
 
     def close(self) -> None:
@@ -175,3 +178,46 @@ def test_libvirt_learns_what_the_program_can_do(libvirt: Libvirt, emulator: Path
     assert "<vcpu max='512'/>" in answer
     assert "<mode name='maximum' supported='yes'>" in answer
     assert "<rng supported='yes'>" in answer and "<value>builtin</value>" in answer
+
+
+DOMAIN = """\
+<domain type="qemu">
+  <name>demo</name>
+  <memory unit="MiB">64</memory>
+  <vcpu>2</vcpu>
+  <os><type arch="riscv64" machine="virt">hvm</type><kernel>{kernel}</kernel></os>
+  <devices>
+    <emulator>{emulator}</emulator>
+    <serial type="unix"><source mode="bind" path="{serial}"/></serial>
+    <memballoon model="none"/>
+  </devices>
+</domain>
+"""
+
+
+@pytest.mark.slow
+def test_libvirt_runs_a_guest(libvirt: Libvirt, emulator: Path, tmp_path: Path) -> None:
+    serial = libvirt.directory / "serial"
+    description = tmp_path / "demo.xml"
+    description.write_text(DOMAIN.format(kernel=DEMO, emulator=emulator, serial=serial))
+    libvirt.virsh("create", str(description), "--paused")
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(30)
+        line.connect(str(serial))
+        libvirt.virsh("resume", "demo")
+        output = b""
+        while b"demo>" not in output:
+            output += line.recv(4096)
+        assert "running" in libvirt.virsh("domstate", "demo")
+        libvirt.virsh("suspend", "demo")
+        assert "paused" in libvirt.virsh("domstate", "demo")
+        status = libvirt.virsh("qemu-monitor-command", "demo", "--hmp", "info status")
+        assert status.startswith("VM status: paused")
+        assert "vcpu.current=2" in libvirt.virsh("domstats", "demo")
+        libvirt.virsh("reset", "demo")
+        libvirt.virsh("resume", "demo")
+        output = b""
+        while b"demo>" not in output:
+            output += line.recv(4096)
+    libvirt.virsh("destroy", "demo")
+    assert "demo" not in libvirt.virsh("list", "--all")
