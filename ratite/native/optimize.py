@@ -132,12 +132,14 @@ def propagate(function: Function) -> bool:
         kept = []
         for op in block.ops:
             arguments = tuple(resolve(argument) for argument in op.args)
+            value: Operand | None = _converted(op, arguments)
             if any(new is not old for new, old in zip(arguments, op.args, strict=True)):
                 op = op.replaced(arguments)
                 changed = True
             if op.name == "setvar":
                 contents[int(op.attributes["var"])] = op.args[0]
-            value = _known_value(op, contents)
+            if value is None:
+                value = _known_value(op, contents)
             if value is not None and op.result is not None:
                 known[op.result.number] = value
                 changed = True
@@ -154,8 +156,24 @@ def propagate(function: Function) -> bool:
 
 def _with_known(op: Op, resolve: Callable[[Operand], Operand]) -> Op:
     arguments = tuple(resolve(argument) for argument in op.args)
-    same = all(new is old for new, old in zip(arguments, op.args, strict=True))
-    return op if same else op.replaced(arguments)
+    if all(new is old for new, old in zip(arguments, op.args, strict=True)):
+        return op
+    value = _converted(op, arguments)
+    if value is not None:
+        return Op("mov", op.type, (value,), op.result)
+    return op.replaced(arguments)
+
+
+def _converted(op: Op, arguments: tuple[Operand, ...]) -> int | None:
+    """What a conversion gives whose argument has turned out to be a constant: only the value that
+    stood there knows the type.
+    """
+    if op.name not in ("zext", "sext", "trunc"):
+        return None
+    before, now = op.args[0], arguments[0]
+    if isinstance(now, int) and isinstance(before, Value):
+        return fold(op.name, op.type, (now,), before.type)
+    return None
 
 
 def _known_value(op: Op, contents: dict[int, Operand]) -> Operand | None:

@@ -117,6 +117,18 @@ no3:
     )
 
 
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_conversion_of_what_becomes_a_constant_keeps_the_type_that_it_had(place: str) -> None:
+    convert = "  %3 = sext i64 %2\n  ret void %3\n"
+    define = '  setvar i8 255 {"var": 0}\n  %2 = getvar i8 {"var": 0}\n'
+    if place == "before":
+        body = f"entry1:\n{define}{convert}"
+    else:  # in the list of blocks, not in the order of execution
+        body = f"entry1:\n  br void -> later3\nuse2:\n{convert}later3:\n{define}  br void -> use2\n"
+    text = optimized(f'native @"f"(%0: i64, %1: i64) -> i64 {{\nvar 0: i8\n{body}}}\n')
+    assert f"ret void {(1 << 64) - 1}" in text
+
+
 def dead_stores(text: str) -> Function:
     function = parse(text)
     remove_dead_stores(function)
