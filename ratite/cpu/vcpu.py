@@ -415,11 +415,7 @@ class IcountRunner(Runner):
     def _run_slice(self, vcpu: Vcpu) -> None:
         state = vcpu.state
         state.halted = u32(0)
-        deadline = self.clock.next_deadline_ns()
-        budget = self.SLICE
-        if deadline is not None:
-            budget = min(budget, max(1, -(-(deadline - self._now[0]) >> self._shift)))
-        vcpu.executor.set_budget(budget)
+        vcpu.executor.set_budget(max(1, self._instructions_until_deadline()))
         before = int(state.retired())
         state.icount_bias = i64(self._now[0] - (before << self._shift))
         while self._running:
@@ -434,12 +430,22 @@ class IcountRunner(Runner):
                 continue
             if reason != Exit.MMIO or int(state.budget) <= 0:
                 break
-            deadline = self.clock.next_deadline_ns()
-            if deadline is not None and deadline <= self._now[0]:
+            # The access may have set a timer that is to fire before the slice ends.
+            left = self._instructions_until_deadline()
+            if left <= 0:
                 break
+            if left < int(state.budget):
+                vcpu.executor.set_budget(left)
         if state.block_limit:
             state.block_limit = u32(0)
             vcpu.refresh_mode()
+
+    def _instructions_until_deadline(self) -> int:
+        """How many may be executed before the next timer is due; `SLICE` at most."""
+        deadline = self.clock.next_deadline_ns()
+        if deadline is None:
+            return self.SLICE
+        return min(self.SLICE, -(-(deadline - self._now[0]) >> self._shift))
 
     def _warp(self) -> None:
         """Everybody waits: go on to the next deadline, at once or in real time."""
