@@ -20,6 +20,7 @@ from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.hooks import DECODE_DIRECT, DECODE_ENDS, DECODE_LENGTH, access_fault, decode
 from ratite.cpu.machine import (
     BLOCK_HEADER,
+    HANDLER_ANNOUNCED,
     HANDLER_ENTER,
     NO_PAGE,
     Block,
@@ -29,6 +30,7 @@ from ratite.cpu.machine import (
 )
 from ratite.cpu.space import JUMP_ENTRIES, PAGE_MASK, Space, TlbEntry, TlbSide
 from ratite.cpu.tlb import OFFSET_MASK, RECHECK, entry_at, fill, side_at
+from ratite.isa.journal import MADE
 from ratite.isa.state import EXECUTE, LIMIT_MASK, LIMIT_STEP, CpuState
 from ratite.native import (
     Const,
@@ -58,6 +60,7 @@ NEVER_HOT = 0xFFFF_FFFF
 
 HANDLER_GO, HANDLER_LINK = "tier0.go", "tier0.link"
 HANDLER_BREAKPOINT = "tier0.debug"
+HANDLER_CHAINED, HANDLER_UNCHAINED = "tier0.chained", "tier0.unchained"
 
 CHECKED = 1 << 31
 """In a block's mode: its page is not executable as a whole."""
@@ -202,11 +205,14 @@ def fetch_across(cpu: CpuState, pc: u64, code: u64, available: u32) -> u64:
 
 
 @native
-def write_exit(record: u64, target: u64) -> None:
+def write_exit(shared: Shared, record: u64, target: u64) -> None:
     """An exit that is not linked yet."""
+    link = symbol_address(HANDLER_LINK)
+    if shared.logging != 0:
+        link = symbol_address(HANDLER_UNCHAINED)
     host_store(record, symbol_address(HANDLER_GO))
     host_store(record + 8, record + RECORD_SIZE)
-    host_store(record + RECORD_SIZE, symbol_address(HANDLER_LINK))
+    host_store(record + RECORD_SIZE, link)
     host_store(record + RECORD_SIZE + 8, target)
 
 
@@ -249,6 +255,8 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64, mode: u
     fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
     publish(shared, block)
     shared.release()
+    if cpu.journal != 0:
+        cpu.note(u64(MADE), pc, block.pointer(), u64(mode))
     return block.pointer()
 
 
@@ -301,8 +309,8 @@ def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, acr
         flags = found & (DECODE_ENDS | DECODE_DIRECT)
         count += 1
         record += RECORD_SIZE
-    write_exit(record, block.pc + u64(done))
-    write_exit(record + EXIT_SIZE, last + u64(displacement))
+    write_exit(shared, record, block.pc + u64(done))
+    write_exit(shared, record + EXIT_SIZE, last + u64(displacement))
     block.count = count
     block.size = done
     if count == 0:  # a breakpoint: nothing of the guest's is executed
@@ -327,6 +335,8 @@ def publish(shared: Shared, block: Block) -> None:
         block.second_next = host_load(u64, head)
         host_store(head, address)
     block.handler = symbol_address(HANDLER_ENTER)
+    if shared.logging != 0:
+        block.handler = symbol_address(HANDLER_ANNOUNCED)
     bucket = bucket_of(shared, block.ram_pc, block.pc, block.mode)
     block.hash_next = host_load(u64, bucket)
     atomic_store(bucket, address)

@@ -23,6 +23,10 @@ class Exit(IntEnum):
     """A breakpoint, a watched access (neither instruction has been executed), or an exception's
     handler entered while stepping.
     """
+    LOG = 6
+    """The log is to be written before the guest goes on: a block is about to be entered, or the
+    journal is filling. Nobody sees it but the log.
+    """
     SBI = 16
     """RISC-V: an environment call for the built-in SBI."""
     HALT = 17

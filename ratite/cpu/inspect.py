@@ -32,6 +32,11 @@ class Disassembled:
     mnemonic: str
     operands: str
 
+    def line(self, gva: int) -> str:
+        """Address, encoding and text, as the monitor and the log show them."""
+        encoding = f"{self.encoding:0{self.size * 2}x}"
+        return f"0x{gva:016x}:  {encoding:<18}{self.mnemonic:<24}{self.operands}".rstrip()
+
 
 class Inspector(Protocol):
     """What the monitors show of a vCPU."""

@@ -27,7 +27,11 @@ MAX_CPUS = 512
 PAGE_SHIFT = 12
 NO_PAGE = 0xFFFF_FFFF_FFFF_FFFF
 RETIRED_MODE = 0xFFFF_FFFF
+NOTE_ENTRIES, STOP_BEFORE, UNCHAINED = 1, 2, 4
+"""What is done about a machine's blocks: note each that is entered, but through a chained jump;
+leave run() before it; chain none. See `ratite.accel.jit.announce`."""
 HANDLER_RETIRED, HANDLER_ENTER = "tier0.retired", "tier0.enter"
+HANDLER_ANNOUNCED = "tier0.announced"
 
 
 class Block(Struct):
@@ -105,6 +109,7 @@ class Shared(Struct):
 
     breakpoints = Field(u64, doc="host address of their guest-virtual addresses, sorted")
     breakpoint_count = Field(u64)
+    logging = Field(u32, doc="what the log wants of blocks: NOTE_ENTRIES, STOP_BEFORE, UNCHAINED")
     watchpoints = Field(u64, doc="host address of the WatchRanges; see ratite.cpu.debug")
     watchpoint_count = Field(u64)
 

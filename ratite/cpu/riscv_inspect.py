@@ -7,12 +7,12 @@ QEMU's monitor.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ratite.cpu.inspect import Disassembled, Mapping
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.isa.decoder import Decoder
-from ratite.isa.riscv import RISCV
+from ratite.isa.riscv import RISCV, Hart
 from ratite.isa.riscv.csr import CSR_NUMBER, csr_read
 from ratite.isa.riscv.mmu import BARE, PPN_MASK, PTE_R, PTE_V, PTE_W, PTE_X, SV39
 from ratite.isa.riscv.state import ABI_NAMES, FLOAT_NAMES
@@ -34,6 +34,53 @@ def decoder() -> Decoder:
     return Decoder(RISCV)
 
 
+def registers(hart: Hart, *, floating: bool = True) -> str:
+    """All registers of a hart that does not execute, as `info registers` shows them; those of
+    floating point, too, if they are wanted.
+    """
+    lines = [f" {name:<8} {register(hart, name):016x}" for name in ("pc", *_SHOWN_CSRS)]
+    files = [("x", ABI_NAMES, hart.x)]
+    if floating:
+        files.append(("f", FLOAT_NAMES, hart.f))
+    for letter, names, values in files:
+        cells = [f" {f'{letter}{n}/{names[n]}':<8} {int(values[n]):016x}" for n in range(32)]
+        lines += ["".join(cells[first : first + 4]) for first in range(0, 32, 4)]
+    return "\n".join([*lines, ""])
+
+
+def register(hart: Hart, name: str) -> int | None:
+    """The value of the register that `$name` means; None if there is none."""
+    if name == "pc":
+        return int(hart.pc)
+    if name == "fp":
+        name = "s0"
+    for letter, names, values in (("x", ABI_NAMES, hart.x), ("f", FLOAT_NAMES, hart.f)):
+        if name in names:
+            return int(values[names.index(name)])
+        if name[:1] == letter and name[1:].isdecimal() and int(name[1:]) < 32:
+            return int(values[int(name[1:])])
+    number = CSR_NUMBER.get(name)
+    if number is None:
+        return None
+    try:
+        return int(csr_read(hart, u32(number)))
+    except GuestException:
+        return None
+
+
+def disassemble(code: bytes, pc: int, enabled: Callable[[str], bool]) -> Disassembled | None:
+    """The instruction that begins with these bytes, or None if they are too few."""
+    if len(code) < 2:
+        return None
+    size = 4 if code[0] & 3 == 3 else 2
+    if len(code) < size:
+        return None
+    encoding = int.from_bytes(code[:size], "little")
+    text = decoder().disassemble(encoding, size * 8, enabled, pc)
+    mnemonic, _, operands = text.partition(" ")
+    return Disassembled(encoding, size, mnemonic, operands.replace(", ", ","))
+
+
 class RiscvInspector:
     """Inspects one hart."""
 
@@ -43,49 +90,16 @@ class RiscvInspector:
 
     def registers(self) -> str:
         """All registers, as `info registers` shows them."""
-        lines = [f" {name:<8} {self.register(name):016x}" for name in ("pc", *_SHOWN_CSRS)]
-        for letter, names, values in (
-            ("x", ABI_NAMES, self._hart.x),
-            ("f", FLOAT_NAMES, self._hart.f),
-        ):
-            cells = [f" {f'{letter}{n}/{names[n]}':<8} {int(values[n]):016x}" for n in range(32)]
-            lines += ["".join(cells[first : first + 4]) for first in range(0, 32, 4)]
-        return "\n".join([*lines, ""])
+        return registers(self._hart)
 
     def register(self, name: str) -> int | None:
         """The value of the register that `$name` means; None if there is none."""
-        hart = self._hart
-        if name == "pc":
-            return int(hart.pc)
-        if name == "fp":
-            name = "s0"
-        for letter, names, values in (("x", ABI_NAMES, hart.x), ("f", FLOAT_NAMES, hart.f)):
-            if name in names:
-                return int(values[names.index(name)])
-            if name[:1] == letter and name[1:].isdecimal() and int(name[1:]) < 32:
-                return int(values[int(name[1:])])
-        number = CSR_NUMBER.get(name)
-        if number is None:
-            return None
-        try:
-            return int(csr_read(hart, u32(number)))
-        except GuestException:
-            return None
+        return register(self._hart, name)
 
     def disassemble(self, code: bytes, pc: int) -> Disassembled | None:
         """The instruction that begins with these bytes, or None if they are too few."""
-        if len(code) < 2:
-            return None
-        size = 4 if code[0] & 3 == 3 else 2
-        if len(code) < size:
-            return None
-        encoding = int.from_bytes(code[:size], "little")
         enabled = self._vcpu.model.enabled()
-        text = decoder().disassemble(
-            encoding, size * 8, lambda extension: extension in enabled or extension == "i", pc
-        )
-        mnemonic, _, operands = text.partition(" ")
-        return Disassembled(encoding, size, mnemonic, operands.replace(", ", ","))
+        return disassemble(code, pc, lambda extension: extension in enabled or extension == "i")
 
     def translate(self, gva: int) -> int | None:
         """Guest-physical address; None if it is not mapped."""

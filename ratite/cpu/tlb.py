@@ -33,6 +33,7 @@ from ratite.cpu.space import (
     space_at,
     watch_all,
 )
+from ratite.isa.journal import FILL, FILLED
 from ratite.isa.state import (
     ALL_PAGES,
     ANY_GROUP,
@@ -277,7 +278,11 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
     """
     if take_back(cpu, gva, access, index):
         return
+    if cpu.journal != 0:
+        cpu.note(u64(FILL), cpu.pc, gva, u64(access | index << 8))
     gpa, allowed = translate(cpu, gva, size, access, index)
+    if cpu.journal != 0:
+        cpu.note(u64(FILLED), cpu.pc, gpa, u64(allowed))
     cpu.tlb_fills += 1
     space = Space.at(cpu.space)
     space.fills += 1

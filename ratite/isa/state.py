@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any, NoReturn, Protocol, TypeVar
 
+from ratite.isa.journal import HALF_FULL, JOURNAL_SIZE, TRAP, Note
 from ratite.native import (
     Array,
     Field,
     Int,
     Struct,
+    atomic_or,
     clock_ns,
     i64,
     intrinsic,
@@ -29,10 +31,10 @@ T = TypeVar("T", bound=Int)
 READ, WRITE, EXECUTE = 1, 2, 4
 """Kinds of access, and bits of a page's permissions."""
 
-KICK_INTERRUPT, KICK_EXIT = 1, 1 << 8
-"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`. Each has a byte of
-its own, so that Python sets it with a plain byte store while the vCPU clears the word
-atomically."""
+KICK_INTERRUPT, KICK_EXIT, KICK_LOG = 1, 1 << 8, 1 << 16
+"""Bits of `CpuState.kick`: look at the interrupt lines again; return from `run`; return for the
+log to be written. Each has a byte of its own, so that Python sets it with a plain byte store while
+the vCPU clears the word atomically."""
 
 ALL_PAGES = 1
 """In place of an address whose translations are forgotten: all."""
@@ -40,7 +42,6 @@ ANY_GROUP = 0xFFFF_FFFF_FFFF_FFFF
 """In place of a group of address spaces: whichever."""
 
 MMIO_LOG = 8
-TRACE_RING = 256
 WENT = 64
 """Indirect jumps out of regions that a vCPU remembers."""
 
@@ -181,11 +182,13 @@ class CpuState(Struct):
     went_from = Array(u64, WENT, doc="pcs of indirect jumps out of compiled regions, by a hash")
     went_to = Array(u64, WENT, doc="where each of them went")
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
-    trace = Field(u32, doc="not 0: note every trap in the ring below")
-    trace_head = Field(u32, doc="traps noted, ever")
-    trace_cause = Array(u64, TRACE_RING)
-    trace_pc = Array(u64, TRACE_RING)
-    trace_value = Array(u64, TRACE_RING)
+    journal = Field(u64, doc="host address of the ring of notes; 0: nothing is noted")
+    noted = Field(u32, doc="notes made, ever")
+    written = Field(u32, doc="of those, how many the log has written")
+    announced = Field(
+        u64, doc="host address of the block that the log was told of, and that is entered next"
+    )
+    chained = Field(u32, doc="1: the block that is entered next follows in a chain")
     tlb_flushes = Field(u64)
     tlb_fills = Field(u64)
     lookups = Field(u64, doc="block lookups that missed the jump cache")
@@ -259,13 +262,22 @@ class CpuState(Struct):
 
     @native
     def note_trap(self, cause: u64, value: u64) -> None:
-        """Leave a trace of a trap taken at `pc`, if that is wanted."""
-        if self.trace != 0:
-            place = self.trace_head & (TRACE_RING - 1)
-            self.trace_cause[place] = cause
-            self.trace_pc[place] = self.pc
-            self.trace_value[place] = value
-            self.trace_head += 1
+        """Note a trap taken at `pc`, if anybody wants to know."""
+        if self.journal != 0:
+            self.note(u64(TRAP), self.pc, cause, value)
+
+    @native
+    def note(self, kind: u64, pc: u64, first: u64, second: u64) -> None:
+        """Make a note in the journal, which there is. Runs: while a log wants it."""
+        place = u64(self.noted & (JOURNAL_SIZE - 1))
+        note = Note.at(self.journal + place * Note.SIZE)
+        note.kind = kind
+        note.pc = pc
+        note.first = first
+        note.second = second
+        self.noted += 1
+        if self.noted - self.written >= HALF_FULL:
+            atomic_or(self.pointer() + CpuState.kick.offset, u32(KICK_LOG))
 
     @native
     def guest_ns(self) -> u64:
@@ -339,6 +351,7 @@ __all__ = [
     "EXECUTE",
     "KICK_EXIT",
     "KICK_INTERRUPT",
+    "KICK_LOG",
     "MMIO_LOG",
     "RANGE_READONLY",
     "READ",

@@ -14,14 +14,17 @@ import select
 import stat
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.signals import interruptible
 from ratite.core.size import GiB, KiB, MiB, format_size
+from ratite.core.symbols import Symbol
 from ratite.machines.elf import MAGIC as ELF_MAGIC
-from ratite.machines.elf import Content, ElfError, ForeignElfError, read_elf
+from ratite.machines.elf import Content, ElfError, ForeignElfError, read_elf, read_functions
 
 IMAGE_MAGIC = b"RSC\x05"  # at offset 56
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -77,6 +80,8 @@ class Loaded:
     entry: int
     blobs: tuple[Blob, ...]
     symbols: dict[str, int]
+    functions: Callable[[], Sequence[Symbol]] = tuple
+    """Reads the functions that it names."""
 
     @property
     def start(self) -> int:
@@ -254,7 +259,23 @@ def load_elf(content: Content, path: Path, option: str, address: int, limit: int
         for number, segment in enumerate(elf.segments)
     )
     symbols = {name: value + bias for name, value in elf.symbols.items()}
-    return Loaded(elf.physical_entry + bias, blobs, symbols)
+    functions = partial(_functions, path, limit, bias)
+    return Loaded(elf.physical_entry + bias, blobs, symbols, functions)
+
+
+def _functions(path: Path, limit: int, bias: int) -> list[Symbol]:
+    """What a loaded executable names, read once more: few runs want to know. Nothing if the file
+    has gone or changed.
+    """
+    try:
+        if not path.is_file():
+            return []
+        content = _read(path, "-kernel", limit, map_elf=True)
+        if content[:4] != ELF_MAGIC:
+            content = decompress(bytes(content), path, limit)
+        return [replace(symbol, start=symbol.start + bias) for symbol in read_functions(content)]
+    except (ConfigError, HostError, ElfError):
+        return []
 
 
 def is_elf(path: Path) -> bool:

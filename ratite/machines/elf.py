@@ -1,4 +1,4 @@
-"""Executables: where their segments go, where they start, and where two or three symbols are.
+"""Executables: where their segments go, where they start, and where their symbols are.
 
 Source: Tool Interface Standard, Executable and Linking Format; its 64-bit form as in the System V
 ABI, edition 4.1. Not modelled: other classes and byte orders, relocation.
@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ratite.core.symbols import Symbol
+
 MAGIC = b"\x7fELF"
 CLASS_64, LITTLE_ENDIAN, EM_RISCV = 2, 1, 243
-ET_DYN, PT_LOAD, SHT_SYMTAB, SHN_UNDEF = 3, 1, 2, 0
+ET_DYN, PT_LOAD, SHT_SYMTAB, SHN_UNDEF, STT_FUNC = 3, 1, 2, 0, 2
 MACHINES = {
     2: "EM_SPARC",
     3: "EM_386",
@@ -34,6 +36,7 @@ _PROGRAM = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _MOST_SYMBOLS = 1 << 24
+_LONGEST_NAME = 512
 
 Content = bytes | mmap.mmap
 """A file's content, read or mapped."""
@@ -91,12 +94,31 @@ def read_elf(content: Content, wanted: Iterable[str] = ()) -> Elf:
     if sh_count and sh_size < _SECTION.size:
         raise ElfError(f"section headers of {sh_size} bytes")
     segments = tuple(_segments(content, ph_at, ph_size, ph_count))
-    sections = [
-        _unpack(_SECTION, content, sh_at + sh_size * number, f"section header {number}")
-        for number in range(sh_count)
-    ]
+    sections = _sections(content, sh_at, sh_size, sh_count)
     symbols = _symbols(content, sections, frozenset(wanted))
     return Elf(entry, kind == ET_DYN, segments, symbols)
+
+
+def read_functions(content: Content) -> list[Symbol]:
+    """All functions that an executable names, at its own addresses. Raises `ElfError`."""
+    header = _unpack(_HEADER, content, 0, "the header")
+    found = []
+    table = _symbol_table(content, _sections(content, header[6], header[11], header[12]))
+    if table is not None:
+        names = content[table.names : table.names_end]
+        entries = content[table.offset : table.offset + table.count * _SYMBOL.size]
+        for at, info, _, section, value, size in _SYMBOL.iter_unpack(entries):
+            if info & 0xF == STT_FUNC and section != SHN_UNDEF and at < len(names):
+                name, _, _ = names[at : at + _LONGEST_NAME].partition(b"\0")
+                found.append(Symbol(value, size, name.decode("utf-8", "replace")))
+    return found
+
+
+def _sections(content: Content, at: int, step: int, count: int) -> list[tuple[Any, ...]]:
+    return [
+        _unpack(_SECTION, content, at + step * number, f"section header {number}")
+        for number in range(count)
+    ]
 
 
 def _unpack(form: struct.Struct, content: Content, offset: int, what: str) -> tuple[Any, ...]:
@@ -125,32 +147,53 @@ def _segments(content: Content, at: int, step: int, count: int) -> Iterator[Segm
         yield Segment(offset, file_size, virtual, physical, size)
 
 
-def _symbols(
-    content: Content, sections: list[tuple[Any, ...]], wanted: frozenset[str]
-) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Where symbols are in the file, and their names."""
+
+    offset: int
+    count: int
+    names: int
+    names_end: int
+
+
+def _symbol_table(content: Content, sections: list[tuple[Any, ...]]) -> _Table | None:
     table = next((section for section in sections if section[1] == SHT_SYMTAB), None)
-    if table is None or not wanted:
-        return {}
+    if table is None:
+        return None
     _, _, _, _, offset, size, link, _, _, _ = table
     _check_inside(content, offset, size, "the symbol table")
     if link >= len(sections):
         raise ElfError(f"there is no section {link}, where the symbols' names should be")
     _, _, _, _, names, names_size, _, _, _, _ = sections[link]
     _check_inside(content, names, names_size, "the names of the symbols")
-    names_end = names + names_size
+    count = min(size // _SYMBOL.size, _MOST_SYMBOLS)
+    return _Table(offset, count, names, names + names_size)
+
+
+def _symbols(
+    content: Content, sections: list[tuple[Any, ...]], wanted: frozenset[str]
+) -> dict[str, int]:
+    table = _symbol_table(content, sections) if wanted else None
+    if table is None:
+        return {}
     # Few programs have any of them, and symbols are many.
     spelled = {name: name.encode() + b"\0" for name in wanted}
     spelled = {
-        name: text for name, text in spelled.items() if content.find(text, names, names_end) >= 0
+        name: text
+        for name, text in spelled.items()
+        if content.find(text, table.names, table.names_end) >= 0
     }
     found: dict[str, int] = {}
     if not spelled:
         return found
-    for number in range(min(size // _SYMBOL.size, _MOST_SYMBOLS)):
-        at, _, _, section, value, _ = _SYMBOL.unpack_from(content, offset + _SYMBOL.size * number)
-        if section == SHN_UNDEF or at >= names_size:
+    for number in range(table.count):
+        at, _, _, section, value, _ = _SYMBOL.unpack_from(
+            content, table.offset + _SYMBOL.size * number
+        )
+        if section == SHN_UNDEF or table.names + at >= table.names_end:
             continue
         for name, text in spelled.items():
-            if content[names + at : names + at + len(text)] == text:
+            if content[table.names + at : table.names + at + len(text)] == text:
                 found.setdefault(name, value)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ratite.core.errors import ConfigError, blaming
+from ratite.core.log import LogCategory
 from ratite.core.size import GiB, MiB, format_size
 from ratite.cpu.riscv import MODELS, RiscvCpu, RiscvVcpu
 from ratite.devices.misc.fw_cfg import FwCfgMem
@@ -181,7 +182,7 @@ class RiscvMachine(Machine):
             self._check_fit("-kernel", boot.kernel, kernel, dram, size)
             self.load("-kernel", f"the kernel '{boot.kernel}'", kernel.blobs)
             self.next_address = kernel.entry
-            self.on_symbols(kernel)
+            self._know(kernel)
             if firmware is None:
                 self.entry = kernel.entry
         if self.flash_boot is not None and (self.sbi is None or kernel is None):
@@ -196,6 +197,10 @@ class RiscvMachine(Machine):
         self._place_fdt(fdt, dram, size)
         if self.sbi is None:
             self.boot_rom(self.entry, self.fdt_address)
+
+    def _know(self, loaded: Loaded) -> None:
+        self.environment.log.symbols.add(loaded.functions)
+        self.on_symbols(loaded)
 
     def on_symbols(self, loaded: Loaded) -> None:
         """The symbols of the firmware, then of the kernel, for boards that use them."""
@@ -226,7 +231,7 @@ class RiscvMachine(Machine):
         loaded = load_firmware(path, dram, self.room)
         self._check_fit("-bios", path, loaded, dram, self.memory_size)
         self.load("-bios", f"the firmware '{path}'", loaded.blobs)
-        self.on_symbols(loaded)
+        self._know(loaded)
         return loaded
 
     def default_firmware(self) -> str:
@@ -316,7 +321,13 @@ class RiscvMachine(Machine):
         """All harts to the reset vector; with the built-in SBI the first to the kernel, the others
         stopped.
         """
+        log = self.environment.log
         for hart in self.harts:
+            if log.enabled(LogCategory.CPU_RESET):
+                from ratite.cpu.riscv_inspect import registers  # few runs need it
+
+                shown = registers(hart.state, floating=log.enabled(LogCategory.FPU))
+                log.write(LogCategory.CPU_RESET, f"CPU Reset (CPU {hart.index})\n{shown}")
             hart.reset(self.reset_vector)
         if self.sbi is not None:
             self.sbi.reset(self.entry, self.fdt_address)

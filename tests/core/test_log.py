@@ -56,6 +56,22 @@ def test_help_has_a_line_for_each_category() -> None:
     assert "guest_errors" in help_text()
 
 
+def test_watchers_hear_of_each_choice() -> None:
+    log, seen = Log(), list[int]()
+    log.watchers.append(lambda: seen.append(log.mask))
+    log.choose(LogCategory.EXEC | LogCategory.CPU)
+    log.choose(LogCategory.NONE)
+    assert seen == [int(LogCategory.EXEC | LogCategory.CPU), 0]
+
+
+def test_a_full_disk_ends_the_log_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Log.to_file(LogCategory.INT, "/dev/full")
+    log.write(LogCategory.INT, "line")
+    log.write(LogCategory.INT, "line")
+    assert log.mask == 0
+    assert capsys.readouterr().err.count("-D: cannot write to the log") == 1
+
+
 def test_a_log_file_that_cannot_be_opened_is_a_host_error(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="open the log file"):
         Log.to_file(LogCategory.INT, str(tmp_path / "no" / "log"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from ratite.accel.jit.compiler import FULL, QUICK
 from ratite.accel.jit.engine import JitMachine, JitOptions
 from ratite.accel.jit.targets.riscv import TARGET
 from ratite.accel.reference import ReferenceCpu
+from ratite.core.log import Log, LogCategory
 from ratite.cpu.exits import Exit
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.cpu.vcpu import serve_access
@@ -284,9 +286,20 @@ def _attach_reference(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
     return cpu
 
 
+EVERYTHING = LogCategory.EXEC | LogCategory.CPU | LogCategory.INT | LogCategory.MMU
+
+
+def _attach_logged(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
+    """Tier 0 while a log is kept of all that it does."""
+    log = Log(EVERYTHING | LogCategory.IN_ASM, open(os.devnull, "w"))
+    machine = JitMachine("riscv", ram, space, JitOptions(tier=0, buffer_size=32 << 20), log)
+    return machine.attach(hart)
+
+
 _KINDS: dict[str, tuple[type[Executor], Callable[[Hart, RamList, AddressSpace], Cpu]]] = {
     "reference": (Executor, _attach_reference),
     "tier0": (Executor, _attach_tier0),
+    "logged": (Executor, _attach_logged),
     "tier1": (RegionExecutor, _attach_tier1),
     "tier1-full": (FullExecutor, _attach_tier1),
 }

@@ -214,6 +214,11 @@ def test_streams_agree(kind: str) -> None:
     property_of(["tier0"], 8 if kind == "supervisor" else 25, kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_agree_while_all_is_logged(kind: str) -> None:
+    property_of(["logged"], 3, kind)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_streams_agree(kind: str) -> None:

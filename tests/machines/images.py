@@ -21,13 +21,20 @@ class Load:
     kind: int = 1
 
 
-def elf(*loads: Load, entry: int = RAM, machine: int = 243, kind: int = 2, **symbols: int) -> bytes:
+def elf(
+    *loads: Load,
+    entry: int = RAM,
+    machine: int = 243,
+    kind: int = 2,
+    symbol_type: int = 0,
+    **symbols: int,
+) -> bytes:
     """An executable whose segments start with `CODE`, with these symbols."""
     names = b"\0" + b"".join(name.encode() + b"\0" for name in symbols)
     table = bytes(24)
     for name, value in symbols.items():
         at = names.index(name.encode() + b"\0")
-        table += struct.pack("<IBBHQQ", at, 0x10, 0, 1, value, 8)
+        table += struct.pack("<IBBHQQ", at, 0x10 | symbol_type, 0, 1, value, 8)
     names_at = ELF_SIZE
     table_at = names_at + len(names)
     sections_at = table_at + len(table)

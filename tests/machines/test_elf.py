@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratite.machines.elf import ElfError, ForeignElfError, Segment, read_elf
+from ratite.core.symbols import Symbol
+from ratite.machines.elf import ElfError, ForeignElfError, Segment, read_elf, read_functions
 from tests.machines.images import RAM, Load, elf
 
 
@@ -21,6 +22,14 @@ def test_segments_entry_and_symbols_are_found() -> None:
     )
     assert found.entry == found.physical_entry == RAM + 8
     assert found.symbols == {"tohost": RAM + 64} and not found.movable
+
+
+def test_functions_are_found_and_other_symbols_not() -> None:
+    assert read_functions(elf(Load(), symbol_type=2, start=RAM, main=RAM + 8)) == [
+        Symbol(RAM, 8, "start"),
+        Symbol(RAM + 8, 8, "main"),
+    ]
+    assert read_functions(elf(Load(), symbol_type=1, data=RAM)) == []
 
 
 def test_headers_that_load_nothing_are_passed_over() -> None:
@@ -72,11 +81,14 @@ def test_an_executable_for_another_machine_is_named() -> None:
     st.integers(0, 1000),
 )
 def test_damage_is_never_worse_than_a_refusal(changes: list[tuple[int, int]], cut: int) -> None:
-    program = bytearray(elf(Load(), Load(RAM + 0x1000, size=0x100), tohost=RAM, fromhost=RAM + 8))
+    loads = Load(), Load(RAM + 0x1000, size=0x100)
+    program = bytearray(elf(*loads, symbol_type=2, tohost=RAM, fromhost=RAM + 8))
     for at, value in changes:
         program[at % len(program)] = value
+    content = bytes(program[:cut] if cut < len(program) else program)
     try:
-        found = read_elf(bytes(program[:cut] if cut < len(program) else program), ["tohost"])
+        found = read_elf(content, ["tohost"])
+        read_functions(content)
     except ElfError:
         return
     for segment in found.segments:

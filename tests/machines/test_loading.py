@@ -16,6 +16,7 @@ import zstandard
 import ratite
 from ratite.core import ConfigError
 from ratite.core.size import GiB, MiB
+from ratite.core.symbols import Symbol
 from ratite.machines.boot import Blob, load_firmware, load_kernel, read_file
 from ratite.machines.riscv import RiscvMachine
 from ratite.memory import Gpa
@@ -72,6 +73,19 @@ def test_an_executable_may_be_larger_than_memory_if_what_it_loads_is_not(write: 
     os.truncate(path, 1 << 32)
     loaded = load_kernel(path, RAM, LIMIT)
     assert [blob.data for blob in loaded.blobs] == [CODE]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_the_functions_of_an_executable_are_known(
+    write: Write, pack: Callable[[bytes], bytes]
+) -> None:
+    path = write("kernel", pack(elf(Load(), symbol_type=2, start=RAM)))
+    loaded = load_kernel(path, RAM, LIMIT)
+    assert list(loaded.functions()) == [Symbol(RAM, 8, "start")]
+    path.write_bytes(b"something else")
+    assert list(loaded.functions()) == []
+    path.unlink()
+    assert list(loaded.functions()) == []
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])

@@ -203,6 +203,23 @@ def test_a_log_can_be_switched_and_redirected(make_vm: MakeVm, tmp_path: Path) -
     assert "Log items" in qmp.hmp("log nope")
 
 
+def test_blocks_are_logged_as_soon_as_that_is_asked_for(make_vm: MakeVm, tmp_path: Path) -> None:
+    machine = make_vm()
+    vm, qmp, file = machine.vm, machine.client(), tmp_path / "log"
+    vm.write_memory(0x8000_0000, (0x0000_006F).to_bytes(4, "little"))  # a jump to itself
+    qmp.hmp(f'logfile "{file}"')
+    qmp.hmp("cont")
+    assert qmp.hmp("log exec,in_asm,nochain") == ""
+    deadline = time.monotonic() + 20
+    while "/0000000080000000/" not in file.read_text():
+        assert time.monotonic() < deadline
+    assert qmp.hmp("log none") == ""
+    size = file.stat().st_size
+    vm.stop()
+    assert file.stat().st_size == size
+    assert "IN: \nPriv: 3; Virt: 0\n0x0000000080000000:  0000006f " in file.read_text()
+
+
 # -- the line editor
 
 

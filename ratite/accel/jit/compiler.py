@@ -25,7 +25,6 @@ from ratite.accel.jit.region import (
     read_raw,
 )
 from ratite.accel.jit.region_cache import CachedRegion, RegionCache
-from ratite.core.log import QUIET, LogCategory
 from ratite.core.threads import NamedThread
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import CpuState
@@ -139,7 +138,7 @@ class RegionCompiler:
         self._full = -1  # the generation that has no room for more regions
         self._served = 0  # the generation that the tables here speak of
         self.failures: list[str] = []
-        self.log = QUIET
+        self.show: Callable[[Region, int, str, Callable[[], str]], None] = _show_nothing
         self.perf_map: PerfMap | None = None
         self.stats = RegionStats()
         self._thread = NamedThread("ratite compiler", self._loop)
@@ -309,13 +308,7 @@ class RegionCompiler:
 
         kind = FullRegionText if level == FULL else RegionText
         text = kind(region, templates, REGION, self._guest.cpus[cpu].state).text()
-        head = f"region {region.entry.pc:#x}, {region.instructions} instructions, level {level}"
-        shown = self.log.covers(region.entry.pc)
-        if shown and self.log.enabled(LogCategory.LLVM):
-            self.log.write(LogCategory.LLVM, f"LLVM: {head}\n{text}")
-        if shown and self.log.enabled(LogCategory.OUT_ASM):
-            listing = region_assembly(text, quick=level == QUICK)
-            self.log.write(LogCategory.OUT_ASM, f"OUT: {head}\n{listing}")
+        self.show(region, level, text, lambda: region_assembly(text, quick=level == QUICK))
         code = compile_region(text, quick=level == QUICK, checked=self._verify)
         self.stats.compiled += 1
         self.stats.full += level == FULL
@@ -400,3 +393,7 @@ class RegionCompiler:
                 self._heat.serve(members)
             else:
                 self.stats.void += 1
+
+
+def _show_nothing(region: Region, level: int, llvm: str, assembly: Callable[[], str]) -> None:
+    """What the log shows of a region until a log is there."""

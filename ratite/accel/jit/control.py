@@ -29,7 +29,7 @@ from ratite.cpu.tlb import (
     pointer_slow,
     store_slow,
 )
-from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
+from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, KICK_LOG, CpuState
 from ratite.native import (
     atomic_add,
     atomic_store,
@@ -62,7 +62,7 @@ def start(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         else:
             dispatch(found + BLOCK_HEADER, found, left)
     else:
-        if cpu.stepping == 0:
+        if cpu.stepping == 0 and cpu.announced == 0:
             hooks.take_interrupt(cpu)
         continue_with("tier0.lookup", budget)
 
@@ -124,6 +124,9 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     keep_up(cpu)
     if bits & KICK_EXIT != 0:
         cpu.exit_reason = u32(Exit.INTERRUPTED)
+        return_to_python()
+    elif bits & KICK_LOG != 0:
+        cpu.exit_reason = u32(Exit.LOG)
         return_to_python()
     elif bits == 0:
         cpu.exit_reason = u32(Exit.BUDGET)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ratite.accel.jit.compiler import QUICK, RegionCompiler
 from ratite.accel.jit.heat import COMPILE_HEAT, HOT
-from ratite.accel.jit.log import JitLog
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.perfmap import perf_map
-from ratite.accel.jit.region import read_block
 from ratite.core.log import QUIET, Log, LogCategory
 from ratite.cpu.block import MAX_INSTRUCTIONS, NEVER_HOT, block_size
 from ratite.cpu.debug import DebugTable, Watchpoint
@@ -36,11 +35,15 @@ from ratite.native import i64, u32, u64
 from ratite.native.cache import LIMIT_BYTES, ObjectCache
 from ratite.native.host import allocate
 
+if TYPE_CHECKING:  # few runs keep a log of what is translated
+    from ratite.accel.jit.log import JitLog
+
 RAM_PAGES = 1 << (42 - PAGE_SHIFT)
 HASH_BUCKETS = 1 << 16
 MiB = 1 << 20
-JIT_CATEGORIES = LogCategory.IN_ASM | LogCategory.LLVM | LogCategory.OUT_ASM | LogCategory.INT
 DEFAULT_BUFFER = 128 * MiB
+OF_OTHERS = LogCategory.UNIMP | LogCategory.GUEST_ERRORS | LogCategory.CPU_RESET | LogCategory.FPU
+"""What the log shows without the JIT's help."""
 
 _Run = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _Find = ctypes.CFUNCTYPE(
@@ -104,13 +107,13 @@ class JitMachine:
         self._find = _Find(loaded.address("cpu.block.find_translated"))
         self._install = _Install(loaded.address("cpu.machine.install_region"))
         self.compiler: RegionCompiler | None = None
-        shared.hot_threshold = u32(NEVER_HOT)
+        self._hot = NEVER_HOT
         shared.max_instructions = u32(1 if options.one_instruction else MAX_INSTRUCTIONS)
         if options.tier > 0 and not options.one_instruction:
             module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
             shared.compile_threshold = u32(COMPILE_HEAT)
             if options.background:
-                shared.hot_threshold = u32(HOT)
+                self._hot = HOT
             self.compiler = RegionCompiler(
                 self,
                 module.reader(self),
@@ -126,26 +129,41 @@ class JitMachine:
                 self.compiler.perf_map = perf_map()
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
         self._debug = DebugTable(shared)
-        self.log = self._make_log(target, log)
+        self._log = log
+        self._target = target
+        self.log: JitLog | None = None  # until something is to be written
+        log.watchers.append(self._follow_log)
         ram.add_code_listener(self.code_written)
         self.phys_map = PhysMapPublisher(space, self._publish)
 
-    def _make_log(self, target: str, log: Log) -> JitLog | None:
-        """The log of translated code and traps, if it is wanted."""
-        if not log.enabled(JIT_CATEGORIES):
-            return None
-        module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
-        reader = module.reader(self)
-        if self.compiler is not None:
-            self.compiler.log = log
-        return JitLog(
-            log,
-            self.shared,
-            lambda: [cpu.state for cpu in self.cpus],
-            lambda address: read_block(address, reader),
-            module.disassemble,
-            module.describe_trap,
+    def _make_log(self) -> JitLog:
+        """What writes of translated code, and of what happens in it."""
+        from ratite.accel.jit.code_log import CodeLog
+        from ratite.accel.jit.log import JitLog
+
+        module = f"ratite.accel.jit.targets.{self._target}"
+        target = importlib.import_module(f"{module}_log")
+        code = CodeLog(
+            self._log,
+            self.ram,
+            importlib.import_module(module).reader(self),
+            target,
+            lambda: {address: name for name, address, _ in self._loaded.object.functions()},
         )
+        if self.compiler is not None:
+            self.compiler.show = code.write_region
+        return JitLog(self._log, self.cpus, target, code)
+
+    def _follow_log(self) -> None:
+        """The log wants other things from now on, or there is another vCPU. No vCPU executes."""
+        if self.log is None and self._log.enabled(~OF_OTHERS):
+            self.log = self._make_log()
+        logging = 0 if self.log is None else self.log.follow()
+        # A region enters blocks that nobody is told of.
+        self.shared.hot_threshold = u32(NEVER_HOT if logging else self._hot)
+        if int(self.shared.logging) != logging:
+            self.shared.logging = u32(logging)
+            self.flush_code()
 
     def _publish(self, address: int) -> None:
         for cpu in self.cpus:
@@ -160,8 +178,7 @@ class JitMachine:
         self.shared.cpus[len(self.cpus)] = state.pointer()
         self.cpus.append(cpu)
         self.shared.cpu_count = u32(len(self.cpus))
-        if self.log is not None:
-            self.log.start()
+        self._follow_log()
         if self.compiler is not None and self.options.background:
             self.compiler.start()
         return cpu
@@ -185,6 +202,7 @@ class JitMachine:
         """End the compiler and free its code. No vCPU executes any more."""
         if self.compiler is not None:
             self.compiler.stop()
+        self._log.watchers.remove(self._follow_log)
         if self.log is not None:
             self.log.stop()
 
@@ -221,6 +239,8 @@ class JitMachine:
 
     def flush_code(self) -> None:
         """Forget all translated code. No vCPU may be inside `run`."""
+        if self.log is not None:
+            self.log.write()  # what it has to say of blocks that are there still
         shared = self.shared
         shared.next = shared.buffer
         shared.end = u64(self._buffer.address + self._buffer.size)
@@ -241,7 +261,7 @@ class JitMachine:
 class JitCpu:
     """One vCPU on the JIT."""
 
-    def __init__(self, machine: JitMachine, state: CpuState, run: ctypes._FuncPointer) -> None:
+    def __init__(self, machine: JitMachine, state: CpuState, run: Callable[[int], None]) -> None:
         self.machine = machine
         self.state = state
         self._tables = allocate(SPACES * SPACE_BYTES)
@@ -261,7 +281,8 @@ class JitCpu:
         self._kick_interrupt = ctypes.c_uint8.from_address(kick)
         self._kick_exit = ctypes.c_uint8.from_address(kick + 1)
         self._reason = ctypes.c_uint32.from_address(state.address + CpuState.exit_reason.offset)
-        self._run = run
+        self._native_run = run
+        self._run: Callable[[int], None] = run
 
     def run(self) -> int:
         """Enter the guest until it exits; returns the reason (an `Exit`, or a number of the
@@ -270,6 +291,23 @@ class JitCpu:
         self._reason.value = Exit.NONE
         self._run(self.state.address)
         return self._reason.value
+
+    def answer_log(self, answer: Callable[[], None] | None) -> None:
+        """What `run` does itself whenever it leaves the guest with `Exit.LOG`; None: it never does.
+        The vCPU does not execute.
+        """
+        if answer is None:
+            self._run = self._native_run
+            return
+
+        def run(address: int) -> None:
+            self._native_run(address)
+            while self._reason.value == Exit.LOG:
+                answer()
+                self._reason.value = Exit.NONE
+                self._native_run(address)
+
+        self._run = run
 
     def kick(self, *, leave: bool) -> None:
         """From any thread: have the guest look at its interrupts, or leave `run` soon."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ratite.accel.jit import control
+from ratite.accel.jit import announce, control
 from ratite.cpu import block, debug, hooks, machine, tlb
 from ratite.cpu.block import (
     DISTANCE_OFFSET,
@@ -473,7 +473,7 @@ def build_program(
     }
     for decoder in decode_functions(rows, widths, **options):
         program.add(decoder)
-    for handler in control.CONTROL:
+    for handler in (*control.CONTROL, *announce.CONTROL):
         lift_control(program, handler, state)
     required: tuple[Callable[..., Any], ...] = (
         control.sync,

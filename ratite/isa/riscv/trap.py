@@ -210,9 +210,7 @@ INTERRUPT_NAMES = {
 }
 
 
-def describe_trap(cause: int) -> str:
-    """A trap's cause in words, for logs."""
-    number = cause & 63
-    if cause & INTERRUPT:
-        return f"interrupt {number} ({INTERRUPT_NAMES.get(number, 'unknown')})"
-    return f"exception {number} ({EXCEPTION_NAMES.get(number, 'unknown')})"
+def trap_name(cause: int) -> str:
+    """What logs call a trap."""
+    names = INTERRUPT_NAMES if cause & INTERRUPT else EXCEPTION_NAMES
+    return names.get(cause & 63, "unknown")

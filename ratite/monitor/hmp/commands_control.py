@@ -120,7 +120,7 @@ def log(shell: Shell, items: Annotated[str, Completed(_log_words)]) -> str | Non
     except ConfigError:
         return help_text("log")
     with halted(shell.vm):
-        shell.vm.log.mask = int(mask)
+        shell.vm.log.choose(mask)
         warnings = [*filter(None, (shell.vm.log.trace_events(pattern) for pattern in patterns))]
     return "".join(f"warning: {warning}\n" for warning in warnings)
 

@@ -105,10 +105,9 @@ def instructions(
     for _ in range(min(count, MAX_LINES)):
         code = read(address, 4) or read(address, 2) or b""
         found = inspector.disassemble(code, address)
-        head = f"0x{address & (1 << 64) - 1:016x}:"
+        gva = address & (1 << 64) - 1
         if found is None:
-            yield f"{head} Cannot access memory"
+            yield f"0x{gva:016x}: Cannot access memory"
             return
-        encoding = f"{found.encoding:0{found.size * 2}x}"
-        yield f"{head}  {encoding:<18}{found.mnemonic:<24}{found.operands}".rstrip()
+        yield found.line(gva)
         address += found.size

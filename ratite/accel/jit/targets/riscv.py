@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ratite.cpu import hooks
@@ -10,12 +11,10 @@ from ratite.cpu.hooks import Target
 from ratite.isa.decoder import Decoder, Leaf
 from ratite.isa.riscv import RISCV, Hart, target
 from ratite.isa.riscv.state import EXTENSION_BIT, MODE_FS, SINK
-from ratite.isa.riscv.trap import describe_trap
 from ratite.isa.state import CpuState
 from ratite.memory import AddressSpace, RamList
 
 if TYPE_CHECKING:  # a start from the cache does without what generates code
-    from ratite.accel.jit.region import RegionBlock
     from ratite.accel.jit.tier1 import Templates
     from ratite.accel.reference import ReferenceCpu
     from ratite.native.frontend import Program
@@ -37,6 +36,12 @@ TARGET = Target(
 )
 
 
+DECODERS: dict[Callable[..., Any], str] = {
+    target.decode_short: "decode.16",
+    target.decode_full: "decode.32",
+}
+
+
 @functools.cache
 def build() -> Program:
     """The functions of tier 0."""
@@ -47,7 +52,7 @@ def build() -> Program:
         EXTENSION_BIT,
         target.illegal_instruction,
         (16, 32),
-        {target.decode_short: "decode.16", target.decode_full: "decode.32"},
+        DECODERS,
     )
 
 
@@ -110,20 +115,6 @@ def reader(machine: Any) -> RiscvReader:
     return RiscvReader(machine)
 
 
-_DISASSEMBLER = Decoder(RISCV)
-
-
-def disassemble(block: RegionBlock) -> list[str]:
-    """A block's code, a line per instruction: address, encoding, text."""
-    lines = []
-    for insn in block.instructions:
-        offset = insn.pc - block.pc
-        encoding = int.from_bytes(block.code[offset : offset + insn.length], "little")
-        text = _DISASSEMBLER.disassemble(encoding, insn.length * 8, lambda name: True, insn.pc)
-        lines.append(f"{insn.pc:#018x}:  {encoding:0{insn.length * 2}x}  {text}")
-    return lines
-
-
 @functools.cache
 def templates() -> Templates:
     """What regions are made of."""
@@ -144,10 +135,9 @@ def templates() -> Templates:
 
 
 __all__ = [
+    "DECODERS",
     "TARGET",
     "build",
-    "describe_trap",
-    "disassemble",
     "reader",
     "reference_cpu",
     "templates",
