@@ -57,6 +57,10 @@ class IdleEngine:
     ) -> None:
         """They are never reached."""
 
+    def report(self) -> str:
+        """What `info jit` shows: nothing."""
+        return ""
+
     def flush_code(self) -> None:
         """Nothing is translated."""
 

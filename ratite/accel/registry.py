@@ -148,6 +148,10 @@ class ReferenceEngine:
             cpu.breakpoints = frozenset(breakpoints)
             cpu.watchpoints = tuple(watchpoints)
 
+    def report(self) -> str:
+        """What `info jit` shows: nothing."""
+        return ""
+
     def flush_code(self) -> None:
         """Nothing is translated."""
 

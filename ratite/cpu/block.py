@@ -250,6 +250,7 @@ def translate_block(cpu: CpuState, shared: Shared, ram_pc: u64, pc: u64, mode: u
     # Blocks of limited length exist to stop exactly; compiled code would not.
     hot = cpu.block_limit == 0 and mode & CHECKED == 0
     block.heat = shared.hot_threshold if hot else u32(NEVER_HOT)
+    block.reports = u32(0)
     block.uses = u64(0)
     block.fetch_index = cpu.fetch_index
     fill_records(cpu, block, first_code, in_page, second_ram != NO_PAGE)
@@ -309,6 +310,10 @@ def fill_records(cpu: CpuState, block: Block, first_code: u64, in_page: u32, acr
         flags = found & (DECODE_ENDS | DECODE_DIRECT)
         count += 1
         record += RECORD_SIZE
+    if flags & DECODE_ENDS == 0:
+        shared.direct += 1
+    if flags & DECODE_DIRECT != 0:
+        shared.branches += 1
     write_exit(shared, record, block.pc + u64(done))
     write_exit(shared, record + EXIT_SIZE, last + u64(displacement))
     block.count = count
@@ -325,6 +330,11 @@ def publish(shared: Shared, block: Block) -> None:
     size = BLOCK_HEADER + u64(block.count) * RECORD_SIZE + 2 * EXIT_SIZE
     shared.next += size
     shared.blocks += 1
+    shared.code_bytes += u64(block.size)
+    if u64(block.size) > shared.largest:
+        shared.largest = u64(block.size)
+    if block.second_ram != NO_PAGE:
+        shared.across += 1
     shared.translated += 1
     shared.instructions += u64(block.count)
     head = shared.first_block + (block.ram_pc >> 12) * 8
@@ -358,3 +368,26 @@ def find_translated(cpu: CpuState, pc: u64, mode: u32, fetch_index: u32, near: B
     if ram == NO_PAGE:
         return u64(0)
     return search_locked(shared, ram | pc & OFFSET_MASK, pc, mode, u64(NO_PAGE))
+
+
+@native
+def threaded_instructions(shared: Shared) -> u64:
+    """Instructions of the blocks that there are, times how often each has been entered one by one
+    rather than in a region: what its heat has lost. Nearly what tier 0 has retired; vCPUs that
+    enter a block at once may be counted as one. Any thread.
+    """
+    total = u64(0)
+    here = shared.buffer
+    end = shared.next
+    while here < end:
+        block = Block.at(here)
+        entries = u64(0)
+        if block.heat > NEVER_HOT // 2:
+            entries = u64(NEVER_HOT - block.heat)
+        else:
+            # Each report has set the heat anew, and has cost an entry that was none.
+            entries = u64(shared.hot_threshold) - u64(block.heat)
+            entries += u64(block.reports) * (u64(shared.compile_threshold) - 1)
+        total += entries * u64(block.count)
+        here += BLOCK_HEADER + u64(block.count) * RECORD_SIZE + 2 * EXIT_SIZE
+    return total

@@ -53,6 +53,7 @@ class Block(Struct):
     heat = Field(u32, doc="entries left until the block is worth optimising")
     uses = Field(u64, doc="host address of the first RegionUse of the block, 0 if in no region")
     fetch_index = Field(u32, doc="softmmu TLB that the code is fetched through")
+    reports = Field(u32, doc="times that it was hot")
 
 
 BLOCK_HEADER = Block.SIZE
@@ -93,6 +94,11 @@ class Shared(Struct):
     migration = Field(u64, doc="likewise: 0 while a write must be logged for migration")
     display = Field(u64, doc="likewise for display")
     blocks = Field(u64, doc="blocks translated since the last flush")
+    code_bytes = Field(u64, doc="bytes of guest code in them")
+    largest = Field(u64, doc="of the largest of them")
+    across = Field(u64, doc="blocks among them that lie on two pages")
+    direct = Field(u64, doc="blocks among them that go on at known addresses")
+    branches = Field(u64, doc="blocks among those that go on at either of two")
     instructions = Field(u64, doc="instructions translated, ever")
     translated = Field(u64, doc="blocks translated, ever")
     retired = Field(u64, doc="blocks retired, ever")

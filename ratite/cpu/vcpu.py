@@ -328,6 +328,7 @@ class ThreadRunner(Runner):
     def _body(self, vcpu: Vcpu) -> Callable[[], None]:
         def loop() -> None:
             state = vcpu.plain_state
+            state.host_thread = threading.get_native_id()
             naps = 0
             while self._wait_until_running(vcpu):
                 if naps != self.throttle.round:
@@ -391,6 +392,8 @@ class IcountRunner(Runner):
             vcpu.state.icount_bias = i64(self._now[0] - (retired << self._shift))
 
     def _loop(self) -> None:
+        for vcpu in self.vcpus:
+            vcpu.plain_state.host_thread = threading.get_native_id()
         turn = 0
         while self._wait_until_running():
             with self.lock:

@@ -178,9 +178,13 @@ class CpuState(Struct):
     mmio_log = Array(u64, MMIO_LOG, doc="values that those accesses read")
     mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
     fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
+    host_thread = Field(u64, doc="the host's number of the thread that runs it; 0 before it does")
     sample = Field(u64, doc="what was executed when a kick was last answered: host address")
     went_from = Array(u64, WENT, doc="pcs of indirect jumps out of compiled regions, by a hash")
     went_to = Array(u64, WENT, doc="where each of them went")
+    found = Field(
+        u64, doc="what was executed when a kick was answered first since Python cleared this"
+    )
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
     journal = Field(u64, doc="host address of the ring of notes; 0: nothing is noted")
     noted = Field(u32, doc="notes made, ever")

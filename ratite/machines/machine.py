@@ -56,6 +56,11 @@ class Engine(Protocol):
     def flush_code(self) -> None:
         """Forget translated code; nothing executes."""
 
+    def report(self) -> str:
+        """What it has translated and how the guest runs, for people; "" if it translates
+        nothing.
+        """
+
     def close(self) -> None:
         """End what works in the background; nothing executes any more."""
 

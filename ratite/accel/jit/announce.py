@@ -50,6 +50,7 @@ def announced(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
             cpu.exit_reason = u32(Exit.LOG)
             return_to_python()
         else:
+            here.heat -= 1  # that is how entries are counted
             dispatch(record.pointer() + BLOCK_HEADER, record.pointer(), left)
 
 

@@ -164,6 +164,12 @@ class RegionCompiler:
             self._uses.clear()
             self._generation += 1
 
+    def level_of(self, handler: int) -> int:
+        """The level of the region whose code this is; 0 if it is none's."""
+        if not 0 <= handler - self._arena.base < self._arena.used:
+            return 0
+        return QUICK if handler in self._quick else FULL
+
     def compile_now(self, address: int, cpu: int, level: int) -> bool:
         """Compile and install the region of a block, on the caller's thread."""
         before = self.stats.compiled - self.stats.void

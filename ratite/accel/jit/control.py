@@ -92,7 +92,9 @@ def hot(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     as many entries more as make compiling it worth while.
     """
     shared = Shared.at(cpu.machine)
-    Block.at(record.pointer()).heat = shared.compile_threshold
+    here = Block.at(record.pointer())
+    here.heat = shared.compile_threshold
+    here.reports += 1
     place = atomic_add(shared.pointer() + Shared.hot_head.offset, u32(1)) & (HOT_RING - 1)
     shared.hot_cpu[place] = cpu.index
     shared.hot_ring[place] = record.pointer()
@@ -120,6 +122,8 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     """Between blocks, with `pc` exact: answer a kick or an empty budget."""
     cpu.budget = budget
     cpu.sample = record.pointer()
+    if cpu.found == 0:
+        cpu.found = record.pointer()
     bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
     keep_up(cpu)
     if bits & KICK_EXIT != 0:

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ratite.accel.jit.compiler import QUICK, RegionCompiler
+from ratite.accel.jit.compiler import FULL, QUICK, RegionCompiler
 from ratite.accel.jit.heat import COMPILE_HEAT, HOT
 from ratite.accel.jit.object import load_templates, load_tier0
 from ratite.accel.jit.perfmap import perf_map
+from ratite.accel.jit.usage import Place, Usage
 from ratite.core.log import QUIET, Log, LogCategory
 from ratite.cpu.block import MAX_INSTRUCTIONS, NEVER_HOT, block_size
 from ratite.cpu.debug import DebugTable, Watchpoint
@@ -56,6 +57,7 @@ _Find = ctypes.CFUNCTYPE(
 )
 _Install = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64)
 _RetireAt = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64)
+_Count = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)
 _Written = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64)
 
 
@@ -127,6 +129,11 @@ class JitMachine:
             perf_map().add(loaded.object)
             if self.compiler is not None:
                 self.compiler.perf_map = perf_map()
+        # With an exact budget a kick must not come from outside: the run would not repeat.
+        watched = options.background and not options.exact_budget
+        self.usage = Usage(shared, self.cpus, self._place_of) if watched else None
+        self._threaded = _Count(loaded.address("cpu.block.threaded_instructions"))
+        self._threaded_before = 0  # the last flush
         self._retire_at = _RetireAt(loaded.address("cpu.debug.retire_at"))
         self._debug = DebugTable(shared)
         self._log = log
@@ -181,6 +188,8 @@ class JitMachine:
         self._follow_log()
         if self.compiler is not None and self.options.background:
             self.compiler.start()
+        if self.usage is not None:
+            self.usage.start()
         return cpu
 
     def find(self, cpu: int, pc: int, mode: int, fetch_index: int, near: int) -> int | None:
@@ -198,8 +207,26 @@ class JitMachine:
         """Have the next new block find the buffer full, so that everything is forgotten."""
         self.shared.end = self.shared.next
 
+    def report(self) -> str:
+        """What `info jit` shows. Any thread."""
+        from ratite.accel.jit.report import jit_report  # few ask
+
+        threaded = self.threaded_instructions()
+        return jit_report(self.shared, self.cpus, self.compiler, self.usage, threaded)
+
+    def threaded_instructions(self) -> int:
+        """Instructions that tier 0 has retired, nearly. Any thread."""
+        return self._threaded_before + int(self._threaded(self.shared.address))
+
+    def _place_of(self, handler: int) -> Place:
+        """What the handler of a block is of."""
+        level = 0 if self.compiler is None else self.compiler.level_of(handler)
+        return {QUICK: Place.QUICK, FULL: Place.FULL}.get(level, Place.TIER_0)
+
     def close(self) -> None:
         """End the compiler and free its code. No vCPU executes any more."""
+        if self.usage is not None:
+            self.usage.stop()
         if self.compiler is not None:
             self.compiler.stop()
         self._log.watchers.remove(self._follow_log)
@@ -241,10 +268,12 @@ class JitMachine:
         """Forget all translated code. No vCPU may be inside `run`."""
         if self.log is not None:
             self.log.write()  # what it has to say of blocks that are there still
+        self._threaded_before = self.threaded_instructions()
         shared = self.shared
         shared.next = shared.buffer
         shared.end = u64(self._buffer.address + self._buffer.size)
-        shared.blocks = u64(0)
+        shared.blocks = shared.code_bytes = shared.largest = u64(0)
+        shared.across = shared.direct = shared.branches = u64(0)
         shared.flushes += 1
         ctypes.memset(self._hash.address, 0, self._hash.size)
         clean = self.ram.dirty_map(DirtyClient.CODE)

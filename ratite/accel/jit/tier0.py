@@ -491,6 +491,7 @@ def build_program(
         debug.retire_at,
         block.find_block,
         block.find_translated,
+        block.threaded_instructions,
         *target.exports,
     )
     for function in exported:

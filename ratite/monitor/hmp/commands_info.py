@@ -6,9 +6,7 @@ from typing import Annotated
 
 from ratite.core.size import human_size
 from ratite.cpu.inspect import inspector
-from ratite.cpu.machine import Shared
-from ratite.monitor.commands import blocks, chardevs, control, machines, run_state
-from ratite.monitor.errors import QmpError
+from ratite.monitor.commands import blocks, chardevs, control, machines, run_state, translation
 from ratite.monitor.hmp.command import Completed, Flag, Number, Shell, hmp
 from ratite.monitor.hmp.commands_memory import current
 from ratite.monitor.version import version_text
@@ -122,45 +120,7 @@ def tlb(shell: Shell) -> str:
 @hmp("info jit", "show dynamic compiler info")
 def jit(shell: Shell) -> str:
     """The translated code, where the accelerator translates."""
-    shared = getattr(shell.vm.machine.engine, "shared", None)
-    if not isinstance(shared, Shared):
-        raise QmpError("JIT information is only available with accel=tcg")
-    used = int(shared.next) - int(shared.buffer)
-    blocks_now, translated = int(shared.blocks), int(shared.translated)
-    buckets = int(shared.hash_mask) + 1
-    average = int(shared.instructions) / translated if translated else 0.0
-    lines = [
-        "Translation buffer state:",
-        f"gen code size       {used}/{int(shared.end) - int(shared.buffer)}",
-        f"TB count            {blocks_now}",
-        f"TB avg target size  {average:.1f} instructions",
-        f"TB avg host size    {used // blocks_now if blocks_now else 0} bytes",
-        f"TB hash buckets     {buckets}",
-        "",
-        "Statistics:",
-        f"TB flush count      {int(shared.flushes)}",
-        f"TB invalidate count {int(shared.retired)}",
-        f"TB translated count {translated}",
-        f"TLB full flushes    {sum(int(v.state.tlb_flushes) for v in shell.vm.machine.vcpus)}",
-        f"TLB fills           {sum(int(v.state.tlb_fills) for v in shell.vm.machine.vcpus)}",
-    ]
-    compiler = getattr(shell.vm.machine.engine, "compiler", None)
-    if compiler is not None:
-        stats = compiler.stats
-        lines += [
-            f"Regions compiled    {stats.compiled}",
-            f"  at the full level {stats.full}",
-            f"Regions from cache  {stats.cached}",
-            f"Regions refused     {stats.refused}",
-            f"Regions void        {stats.void + int(shared.voided)}",
-            f"Region instructions {stats.instructions}",
-            f"Region compile time {stats.seconds:.3f} s",
-        ]
-    retired = sum(int(v.state.retired()) for v in shell.vm.machine.vcpus)
-    seconds = shell.vm.machine.clock.now_ns() / 1e9
-    rate = retired / seconds / 1e6 if seconds else 0.0
-    lines.append(f"Guest instructions  {retired} ({rate:.0f} million a second)")
-    return "\n".join([*lines, ""])
+    return translation.query_jit(shell.vm).human_readable_text
 
 
 @hmp("info irq", "show the interrupts statistics (if available)")
