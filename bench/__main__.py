@@ -11,22 +11,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from bench import boot, cpu, devices, guest, memory, start
+from bench import boot, cpu, devices, growth, guest, memory, start
 from bench.report import Section, host_facts, save, write_document
 from bench.side_by_side import Plan
 
-MODES: dict[str, Callable[[Plan], Section]] = {
+MODES: dict[str, Callable[[Plan], Section | Sequence[Section]]] = {
     "cpu": cpu.measure,
     "boot": boot.measure,
     "start": start.measure,
     "memory": memory.measure,
     "devices": devices.measure,
     "guest": guest.measure,
+    "growth": growth.measure,
 }
 
 
@@ -52,10 +53,12 @@ def main(words: list[str]) -> int:
         console=console,
     )
     for mode in options.modes or MODES:
-        section = MODES[mode](plan)
-        tables.print(section.table())
+        found = MODES[mode](plan)
+        sections = [found] if isinstance(found, Section) else found
+        for section in sections:
+            tables.print(section.table())
         if not options.no_write:
-            save(plan.work, mode, section, host_facts())
+            save(plan.work, mode, sections, host_facts())
     if not options.no_write:
         path = write_document(plan.work, tuple(MODES), Path("docs/reference/performance.md"))
         console.print(f"written to {path}")

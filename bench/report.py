@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -83,23 +84,49 @@ def _online() -> int:
     return sum(line.startswith("processor") for line in lines)
 
 
-def save(work: Path, mode: str, section: Section, facts: dict[str, str]) -> None:
+def save(work: Path, mode: str, sections: Sequence[Section], facts: dict[str, str]) -> None:
     """Keep a mode's results for the document."""
     directory = work / "results"
     directory.mkdir(parents=True, exist_ok=True)
-    content = {"section": asdict(section), "facts": facts}
+    content = {"sections": [asdict(section) for section in sections], "facts": facts}
     (directory / f"{mode}.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def write_document(work: Path, modes: Iterable[str], path: Path) -> Path:
-    """Make the document of the last results of each mode."""
+    """Make the document of the last results of each mode. What was not measured here stays in it as
+    it is.
+    """
+    before = _parts(path.read_text(encoding="utf-8")) if path.exists() else {}
     parts = [INTRODUCTION]
     for mode in modes:
         result = work / "results" / f"{mode}.json"
         if result.exists():
-            content = json.loads(result.read_text(encoding="utf-8"))
-            facts = "; ".join(f"{name} {value}" for name, value in content["facts"].items())
-            parts.append(f"{Section(**content['section']).markdown()}\n\n*{facts}*\n")
+            parts.append(f"{_mark(mode)}\n\n{_measured(result)}")
+        elif mode in before:
+            parts.append(f"{_mark(mode)}\n\n{before[mode]}")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
+
+
+def _mark(mode: str) -> str:
+    return f"<!-- {mode} -->"
+
+
+def _parts(document: str) -> dict[str, str]:
+    """The parts of a document by mode."""
+    _, *pieces = _MARK.split(document)
+    modes, texts = pieces[::2], pieces[1::2]
+    return {mode: f"{text.strip()}\n" for mode, text in zip(modes, texts, strict=True)}
+
+
+def _measured(result: Path) -> str:
+    content = json.loads(result.read_text(encoding="utf-8"))
+    # What was kept by earlier versions is one section.
+    sections = content.get("sections") or [content["section"]]
+    tables = "\n\n".join(Section(**one).markdown() for one in sections)
+    facts = "; ".join(f"{name} {value}" for name, value in content["facts"].items())
+    return f"{tables}\n\n*{facts}*\n"
+
+
+_MARK = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)

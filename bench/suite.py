@@ -33,7 +33,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a program prints at its end."""
+    """What a program prints at the end of a phase."""
 
     checksum: str
     seconds: float
@@ -41,11 +41,19 @@ class Outcome:
 
     @classmethod
     def parse(cls, output: str) -> Outcome:
-        """Read the last line: checksum, ticks of 100 ns, instructions, in hexadecimal."""
-        words = output.split()[-3:]
-        if len(words) != 3:
+        """Read the last line."""
+        return cls.parse_all(output, 1)[0]
+
+    @classmethod
+    def parse_all(cls, output: str, phases: int) -> list[Outcome]:
+        """Read the last lines: checksum, ticks of 100 ns, instructions, in hexadecimal."""
+        words = output.split()[-3 * phases :]
+        if len(words) != 3 * phases:
             raise BenchError(f"no result but {output[-200:]!r}")
-        return cls(words[0], int(words[1], 16) / 1e7, int(words[2], 16))
+        return [
+            cls(words[at], int(words[at + 1], 16) / 1e7, int(words[at + 2], 16))
+            for at in range(0, len(words), 3)
+        ]
 
 
 def build(plan: Plan) -> list[Program]:
@@ -61,7 +69,7 @@ def build(plan: Plan) -> list[Program]:
             continue
         program = Program(source.stem, directory / f"{source.stem}.elf", directory / source.stem)
         start = [RUNTIME / "start.S", RUNTIME / "bare.c"]
-        rounds = f"-DBENCH_ROUNDS={plan.rounds}"
+        rounds = f"-DBENCH_PHASES={plan.rounds}"
         _compile(
             [CROSS, rounds, *COMMON, *BARE, f"{LINK},{RUNTIME / 'bare.ld'}"], start, program.bare
         )

@@ -27,12 +27,16 @@ static inline uint64_t mix(uint64_t sum, uint64_t value)
 	return sum * 0xff51afd7ed558ccdu;
 }
 
-/* What both runtimes time: so many calls as whoever compiles says. */
-static inline uint64_t bench_rounds(void)
+/* What both runtimes time, one after another: so many calls as whoever compiles says. */
+static const int bench_phases[] = { BENCH_PHASES };
+
+enum { PHASES = sizeof(bench_phases) / sizeof(*bench_phases) };
+
+static inline uint64_t bench_rounds(int rounds)
 {
 	uint64_t sum = 0;
 
-	for (int round = 0; round < BENCH_ROUNDS; round++)
+	for (int round = 0; round < rounds; round++)
 		sum = mix(sum, bench());
 	return sum;
 }
