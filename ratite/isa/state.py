@@ -183,8 +183,11 @@ class CpuState(Struct):
     went_from = Array(u64, WENT, doc="pcs of indirect jumps out of compiled regions, by a hash")
     went_to = Array(u64, WENT, doc="where each of them went")
     found = Field(
-        u64, doc="what was executed when a kick was answered first since Python cleared this"
+        u64,
+        doc="where control was when a kick was answered first since Python cleared this: host "
+        "address of a record",
     )
+    found_after = Field(u64, doc="and of what it came from")
     scratch = Array(u8, 32, doc="a record that is decoded only to learn its length")
     journal = Field(u64, doc="host address of the ring of notes; 0: nothing is noted")
     noted = Field(u32, doc="notes made, ever")

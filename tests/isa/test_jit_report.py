@@ -11,7 +11,8 @@ import pytest
 
 from ratite.accel.jit.usage import Place, Usage, thread_ns
 from ratite.core.log import LogCategory
-from ratite.cpu.machine import Block, Shared
+from ratite.cpu.block import RECORD_SIZE
+from ratite.cpu.machine import BLOCK_HEADER, Block, Shared
 from ratite.isa.riscv import Hart
 from ratite.native import u32, u64
 from tests.isa.assembler import program
@@ -116,6 +117,41 @@ def test_what_a_vcpu_says_is_counted_with_its_time() -> None:
     usage.look()
     assert usage.samples == 2 and usage.nanoseconds[Place.FULL] >= 2_000_000
     assert cpu.state.found == 0
+
+
+def test_where_a_region_was_left_before_the_vcpu_looked_it_was_in_the_region() -> None:
+    blocks = [Block.allocate() for _ in range(2)]
+    shared, cpu = Shared.allocate(), Sampled()
+    addresses = [block.address for block in blocks]
+    shared.buffer, shared.next = u64(min(addresses)), u64(max(addresses) + Block.SIZE)
+    places = {7: Place.TIER_0, 8: Place.QUICK}
+    blocks[0].handler, blocks[1].handler = u64(7), u64(8)
+    usage = Usage(shared, [cpu], places.__getitem__)
+
+    def found(at: int, after: int) -> dict[Place, int]:
+        before = dict(usage.nanoseconds)
+        cpu.state.found, cpu.state.found_after = u64(at), u64(after)
+        usage.look()
+        return {place: spent - before[place] for place, spent in usage.nanoseconds.items()}
+
+    found(addresses[0], addresses[0])  # time is counted from here on
+    assert found(addresses[0], addresses[1])[Place.QUICK] > 0
+    assert found(addresses[1], addresses[0])[Place.QUICK] > 0
+    assert found(addresses[0], addresses[0])[Place.TIER_0] > 0
+    assert found(addresses[0], 0)[Place.TIER_0] > 0
+
+
+def test_a_vcpu_says_where_it_is_and_what_it_came_from(guest: Logged) -> None:
+    """Writing mie has it look at its interrupts before the next block."""
+    guest.load(CODE, program("addi x1, x1, 1\ncsrrw x0, mie, x0\naddi x1, x1, 1\njal x0, 0"))
+    hart = guest.hart
+    for _ in range(2):  # at first the vCPU is asked to drop what its TLB holds
+        hart.pc, hart.found = u64(CODE), u64(0)
+        guest.run(4)
+    first, second, *_ = guest.machine.blocks()
+    assert [int(Block(block).pc) for block in (first, second)] == [CODE, CODE + 8]
+    assert hart.found == second
+    assert hart.found_after == first + BLOCK_HEADER + RECORD_SIZE  # its second record
 
 
 def test_a_vcpu_that_is_not_in_generated_code_is_outside_and_one_that_waits_is_nowhere() -> None:

@@ -124,6 +124,7 @@ def kicked(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     cpu.sample = record.pointer()
     if cpu.found == 0:
         cpu.found = record.pointer()
+        cpu.found_after = block.pointer()
     bits = atomic_swap(cpu.pointer() + CpuState.kick.offset, u32(0))
     keep_up(cpu)
     if bits & KICK_EXIT != 0:
@@ -152,7 +153,7 @@ def lookup(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
     elif unlikely(Block.at(found).mode != cpu.mode):
         continue_with("tier0.search", budget)
     else:
-        dispatch(found, found, budget)
+        dispatch(found, record.pointer(), budget)  # `kicked` notes what control comes from
 
 
 @native
@@ -163,7 +164,7 @@ def search(cpu: CpuState, record: Record, block: Block, budget: i64) -> None:
         continue_with("tier0.kicked", budget)
     else:
         found = find_block(cpu)
-        dispatch(found, found, budget)
+        dispatch(found, record.pointer(), budget)
 
 
 @native

@@ -1,7 +1,8 @@
 """Where vCPUs spend their time: in regions, in tier 0, or outside of generated code. A sample: a
-hundred times a second a thread has each vCPU note what it is at when it looks at its interrupts
+hundred times a second a thread has each vCPU note where it is when it looks at its interrupts
 next, which it does anyway; the CPU time that it has had since the look before is counted for that.
-A region without a loop that is left before the vCPU looks is found as what follows it.
+In a region it looks only where a loop goes back: where it looks at the first tier-0 block behind
+one, it was in that region when it was asked.
 """
 
 from __future__ import annotations
@@ -90,7 +91,11 @@ class Usage:
         shared = self._shared.plain()
         if not shared.buffer <= state.found < shared.next:
             return None
-        return self._place_of(Block(state.found).plain().handler)
+        place = self._place_of(Block(state.found).plain().handler)
+        before = state.found_after
+        if place is Place.TIER_0 and shared.buffer <= before < shared.next:
+            return self._place_of(Block(before).plain().handler)
+        return place
 
     def _count(self, number: int, state: Any, place: Place) -> None:
         now = thread_ns(state.host_thread)
