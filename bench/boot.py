@@ -36,9 +36,10 @@ class Quiet:
         """Ignore it."""
 
 
-def guest_options(files: GuestFiles) -> list[object]:
-    """The machine that is booted."""
-    boot = ["-kernel", files.kernel, "-initrd", files.initrd, "-append", "console=ttyS0"]
+def guest_options(files: GuestFiles, initrd: Path | None = None) -> list[object]:
+    """The machine that is booted, with the guest's own initial RAM disk or another."""
+    disk = initrd or files.initrd
+    boot = ["-kernel", files.kernel, "-initrd", disk, "-append", "console=ttyS0"]
     return ["-M", "virt", "-m", "512M", "-nographic", "-bios", files.opensbi, *boot]
 
 

@@ -1,4 +1,6 @@
-"""Real programs in Debian's kernel: busybox's gzip, shell, awk and others, timed from outside."""
+"""Real programs in Debian's kernel: busybox's gzip, shell, awk and others, and Lua, timed from
+outside.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Callable
 from statistics import geometric_mean, median
 
 from bench.boot import Quiet, guest_options
+from bench.guest_initrd import LUA, with_programs
 from bench.report import Section
 from bench.side_by_side import Plan, Session, alternate, have_qemu, qemu, ratite
 from ratite.cli.guest import MARKER, fetch_guest
@@ -20,12 +23,14 @@ PROGRAMS = {
     "sha256sum": "cat /tmp/text /tmp/text /tmp/text /tmp/text | sha256sum",
     "sort": "sort -k3 /tmp/text > /dev/null",
     "processes": "i=0; while [ $i -lt 300 ]; do /bin/busybox true; i=$((i+1)); done",
+    "lua": LUA,
 }
 
 
 def measure(plan: Plan) -> Section:
     """Boot each once per round, and type the programs one after another."""
-    options = guest_options(fetch_guest(Quiet()))
+    files = fetch_guest(Quiet())
+    options = guest_options(files, with_programs(plan, files, Quiet()))
 
     def run(command: Callable[..., list[str]]) -> dict[str, float]:
         found = {}
@@ -33,7 +38,7 @@ def measure(plan: Plan) -> Section:
             session.until(MARKER.encode())
             for name, text in {"": PREPARE, **PROGRAMS}.items():
                 began = time.monotonic()
-                session.send(f"{text}; echo fini''shed")
+                session.send(f"{text} && echo fini''shed")
                 session.until(b"finished")
                 if name:
                     found[name] = time.monotonic() - began
@@ -57,7 +62,8 @@ def measure(plan: Plan) -> Section:
         ["program", "QEMU s", "ratite s", "QEMU / ratite"],
         rows,
         (
-            f"median of {plan.runs}; busybox in Debian's kernel, 1 hart, 512 MiB, one by one",
+            f"median of {plan.runs}; busybox and Lua 5.4 in Debian's kernel, 1 hart, 512 MiB, one "
+            "by one",
             "the cache of compiled code is as earlier runs left it",
         ),
     )

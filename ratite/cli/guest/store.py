@@ -159,7 +159,7 @@ def _build(root: Path, progress: Progress) -> GuestFiles:
 
 
 def _download(work: Path, progress: Progress) -> dict[str, Path]:
-    apt, depends = _open_archive(work, progress)
+    apt, depends = open_archive(work, progress)
     match = re.search(r"\blinux-image-\d\S*", depends)
     if match is None:
         raise ConfigError(f"{_META_PACKAGE} names no kernel package: {depends}")
@@ -172,8 +172,10 @@ def _download(work: Path, progress: Progress) -> dict[str, Path]:
     return {"kernel": found[kernel], **{name: found[name] for name in _PACKAGES}}
 
 
-def _open_archive(work: Path, progress: Progress) -> tuple[Apt, str]:
-    """An apt on the first suite that has a kernel for the guest, and what the kernel depends on."""
+def open_archive(work: Path, progress: Progress) -> tuple[Apt, str]:
+    """An apt, with its state below `work`, on the first suite that has a kernel for the guest, and
+    what the kernel depends on. Raises `ConfigError`.
+    """
     failure: NotCarriedError | None = None
     for suite in _SUITES:
         progress.step(f"fetching the package index of Debian {suite}")
