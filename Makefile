@@ -2,7 +2,7 @@
 # make demo    boot the small guest that ships with ratite
 # make check   format, lint, types, layers, fast tests (about a minute)
 # make test    everything, boots included
-# make bench   measurements beside the peers installed on this machine
+# make bench   measurements beside the peers installed here; ARGS="soak --minutes 60" watches a guest
 # make clean   remove what the above made in this directory
 
 PYTHON ?= python3

@@ -1,9 +1,10 @@
 """Runs measurements, prints their tables, and writes them to docs/reference/performance.md.
 
     python -m bench [MODE ...] [--runs N] [--only NAME,...] [--no-write]
+    python -m bench soak [--minutes N] [--harts N]
 
 Without a mode all are run. Every mode runs its contestants in turn, round after round, on the host
-as it is: leave it alone meanwhile.
+as it is: leave it alone meanwhile. `soak` compares nothing: see bench/soak.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import boot, cpu, devices, growth, guest, memory, start
+from bench import boot, cpu, devices, growth, guest, memory, soak, start
 from bench.report import Section, host_facts, save, write_document
 from bench.side_by_side import Plan
 
@@ -33,6 +34,8 @@ MODES: dict[str, Callable[[Plan], Section | Sequence[Section]]] = {
 
 def main(words: list[str]) -> int:
     """Run what the words name; the result is the exit status."""
+    if words[:1] == ["soak"]:
+        return soak.main(words[1:])
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("modes", nargs="*", metavar="MODE", help=", ".join(MODES))
     parser.add_argument("--runs", type=int, default=5, help="rounds (default 5)")

@@ -26,16 +26,16 @@ from ratite.cli.guest import MARKER, fetch_guest
 GUEST_RAM_KIB = 512 << 10
 
 
-def beyond_guest_ram(pid: int) -> float:
-    """MiB of a process's peak memory that are not guest RAM."""
+def beyond_guest_ram(pid: int, field: str = "VmHWM") -> float:
+    """MiB of a process's memory that are not guest RAM: at its peak, or now (`VmRSS`)."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    peak = re.search(r"VmHWM:\s*(\d+) kB", status)
+    resident = re.search(rf"{field}:\s*(\d+) kB", status)
     maps = Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8", errors="replace")
     sizes = re.findall(r"^Size:\s*(\d+) kB(?:\n.*?)*?\nRss:\s*(\d+) kB", maps, re.MULTILINE)
     ram = [int(rss) for size, rss in sizes if int(size) >= GUEST_RAM_KIB and int(rss) > 1024]
-    if peak is None or not ram:
+    if resident is None or not ram:
         raise BenchError(f"process {pid}: guest RAM is not among its mappings")
-    return (int(peak[1]) - max(ram)) / 1024
+    return (int(resident[1]) - max(ram)) / 1024
 
 
 def measure(plan: Plan) -> Section:

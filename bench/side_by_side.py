@@ -141,6 +141,20 @@ class Session:
                 break
             seen += data
 
+    def listen(self, hear: Callable[[str], None], *, until: float) -> bool:
+        """Pass on what is put out until a moment of the monotonic clock. True if the output has
+        ended.
+        """
+        assert self.process.stdout is not None
+        stream = self.process.stdout
+        while (left := until - time.monotonic()) > 0:
+            ready, _, _ = select.select([stream], [], [], left)
+            data = os.read(stream.fileno(), 65536) if ready else b""
+            if ready and not data:
+                return True
+            hear(data.decode("utf-8", "replace"))
+        return False
+
 
 def seconds_until(
     command: list[str],
