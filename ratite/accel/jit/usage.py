@@ -53,6 +53,7 @@ class Usage:
         self.nanoseconds = dict.fromkeys(Place, 0)
         self._shared = shared
         self._cpus = cpus
+        self._states: list[Any] = []  # their plain views
         self._place_of = place_of
         self._last: dict[int, int] = {}  # by vCPU: its thread's CPU time at the last look
         self._stop = threading.Event()
@@ -74,19 +75,23 @@ class Usage:
             self.look()
 
     def look(self) -> None:
-        """Count what each vCPU has been found at, and have it say so again."""
-        for number, cpu in enumerate(self._cpus):
-            state = cpu.state.plain()
+        """Count what each vCPU has been found at, and have it say so again. One that waits has no
+        CPU time: nothing is said of it, so that many cost little.
+        """
+        for cpu in self._cpus[len(self._states) :]:
+            self._states.append(cpu.state.plain())
+        for number, state in enumerate(self._states):
+            if state.halted:
+                continue
             place = self._place(state)
             if place is not None:
                 self._count(number, state, place)
-            if not state.halted:
-                state.found = 0
-                cpu.kick(leave=False)
+            state.found = 0
+            self._cpus[number].kick(leave=False)
 
     def _place(self, state: Any) -> Place | None:
         """What a vCPU was found at; None if it has not said."""
-        if state.exit_reason and not state.halted:
+        if state.exit_reason:
             return Place.OUTSIDE
         shared = self._shared.plain()
         if not shared.buffer <= state.found < shared.next:
