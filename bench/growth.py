@@ -180,7 +180,7 @@ def hart_growth(plan: Plan) -> Section:
         (
             f"median of {plan.runs}; each hart does the same work, so that the time stays the same "
             "as long as the host has a free CPU for each; cold",
-            "one lock: each hart takes a spin lock three million times and counts under it",
+            "one lock: each hart takes a spin lock twelve million times and counts under it",
         ),
     )
 

@@ -4,7 +4,7 @@
 
 #include "bench.h"
 
-enum { OWN_ROUNDS = 40000, LOCK_ROUNDS = 1000000, WORDS = 1024 };
+enum { OWN_ROUNDS = 200000, LOCK_ROUNDS = 4000000, WORDS = 1024 };
 
 static _Alignas(64) atomic_uint round_number;
 static _Alignas(64) atomic_uint finished;
