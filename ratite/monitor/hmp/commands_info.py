@@ -7,6 +7,7 @@ from typing import Annotated
 from ratite.core.size import human_size
 from ratite.cpu.inspect import inspector
 from ratite.monitor.commands import blocks, chardevs, control, machines, run_state, translation
+from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.command import Completed, Flag, Number, Shell, hmp
 from ratite.monitor.hmp.commands_memory import current
 from ratite.monitor.version import version_text
