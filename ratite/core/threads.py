@@ -6,18 +6,21 @@ Source: Linux, proc(5), `/proc/PID/task/TID/comm`; other hosts show what they li
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
+
+from ratite.core.signals import ENDING_SIGNALS
 
 LONGEST = 15
 """Bytes of a name that Linux keeps."""
 
 
 class NamedThread(threading.Thread):
-    """A thread that does not keep the program from ending. The host shows its name if `shown`,
-    which is the whole process's.
+    """A thread that does not keep the program from ending, and leaves the signals that ask for it
+    to the main thread. The host shows its name if `shown`, which is the whole process's.
     """
 
     shown: ClassVar[bool] = False
@@ -27,6 +30,7 @@ class NamedThread(threading.Thread):
 
     def run(self) -> None:
         """Called in the new thread."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         if NamedThread.shown:
             _write(Path(f"/proc/self/task/{threading.get_native_id()}/comm"), self.name)
         super().run()

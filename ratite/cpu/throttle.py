@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from ratite.core.threads import NamedThread
+
 _SLICE_S = 0.01
 
 
@@ -26,7 +28,7 @@ class Throttle:
         self.percent = percent
         self._changed.set()
         if percent and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._serve, name="throttle", daemon=True)
+            self._thread = NamedThread("throttle", self._serve)
             self._thread.start()
 
     def nap(self, wanted: Callable[[], bool]) -> None:

@@ -217,14 +217,18 @@ class Machine(Object):
         self.add_child("peripheral", self._peripheral)
         self.add_child("peripheral-anon", self._anonymous)
         self.engine = environment.engine(self.ram, self.memory)
-        with self.lock:
-            with self.memory.transaction():
-                self.build(config)
-                for device in config.devices:
-                    with located(device.origin):
-                        self.add_user_device(device)
-            self.finish(config)
-            self.reset()
+        try:
+            with self.lock:
+                with self.memory.transaction():
+                    self.build(config)
+                    for device in config.devices:
+                        with located(device.origin):
+                            self.add_user_device(device)
+                self.finish(config)
+                self.reset()
+        except BaseException:
+            self.engine.close()
+            raise
 
     def _check_limits(self, config: MachineConfig) -> None:
         if not 1 <= config.smp.cpus <= self.max_cpus:

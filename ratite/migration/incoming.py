@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.threads import NamedThread
 from ratite.migration import pages
 from ratite.migration.channel import Aborted, Channel, Listener
 from ratite.migration.host import Host
@@ -49,7 +50,7 @@ class Incoming:
         self._capabilities = capabilities
         self._over = threading.Event()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="incoming migration", daemon=True)
+        self._thread = NamedThread("incoming migration", self._run)
 
     @property
     def addresses(self) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ from enum import Enum
 from typing import TypeVar
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.threads import NamedThread
 from ratite.memory import PAGE_SIZE, DirtyClient, RAMBlock, runs
 from ratite.migration import pages
 from ratite.migration.channel import Aborted, Channel, Connect
@@ -125,7 +126,7 @@ class Outgoing:
         self._before = ""
         self._window = (0.0, 0)
         self._limited = False
-        self._thread = threading.Thread(target=self._run, name="live_migration", daemon=True)
+        self._thread = NamedThread("live_migration", self._run)
 
     # -- from outside
 

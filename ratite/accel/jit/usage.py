@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
+from ratite.core.threads import NamedThread
 from ratite.cpu.machine import Block, Shared
 from ratite.isa.state import CpuState
 
@@ -57,7 +58,7 @@ class Usage:
         self._place_of = place_of
         self._last: dict[int, int] = {}  # by vCPU: its thread's CPU time at the last look
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="ratite sampler", daemon=True)
+        self._thread = NamedThread("ratite sampler", self._loop)
 
     def start(self) -> None:
         """Begin to look. Does nothing if it has begun."""
