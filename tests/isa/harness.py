@@ -258,9 +258,12 @@ class FullExecutor(RegionExecutor):
     level = FULL
 
 
+TIER_0 = JitOptions(tier=0, buffer_size=32 << 20, background=False)
+"""They live as long as the tests: no threads of theirs are to be about."""
+
+
 def _attach_tier0(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
-    machine = JitMachine("riscv", ram, space, JitOptions(tier=0, buffer_size=32 << 20))
-    return machine.attach(hart)
+    return JitMachine("riscv", ram, space, TIER_0).attach(hart)
 
 
 OPTIONS = JitOptions(tier=1, buffer_size=32 << 20, cache=False, exact_budget=True, background=False)
@@ -292,8 +295,7 @@ EVERYTHING = LogCategory.EXEC | LogCategory.CPU | LogCategory.INT | LogCategory.
 def _attach_logged(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
     """Tier 0 while a log is kept of all that it does."""
     log = Log(EVERYTHING | LogCategory.IN_ASM, open(os.devnull, "w"))
-    machine = JitMachine("riscv", ram, space, JitOptions(tier=0, buffer_size=32 << 20), log)
-    return machine.attach(hart)
+    return JitMachine("riscv", ram, space, TIER_0, log).attach(hart)
 
 
 _KINDS: dict[str, tuple[type[Executor], Callable[[Hart, RamList, AddressSpace], Cpu]]] = {

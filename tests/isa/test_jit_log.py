@@ -15,6 +15,7 @@ from ratite.accel.jit.engine import JitMachine, JitOptions
 from ratite.core.log import Log, LogCategory
 from ratite.core.symbols import Symbol
 from ratite.cpu.exits import Exit
+from ratite.isa.journal import MADE, Noted
 from ratite.isa.riscv import Hart
 from ratite.memory import AddressSpace, RamList
 from ratite.native import u64
@@ -35,7 +36,8 @@ class Logged(Executor):
     def __init__(self, categories: LogCategory, **options: object) -> None:
         self.stream = io.StringIO()
         self.log = Log(categories, self.stream)
-        defaults = {"tier": 0, "buffer_size": 32 << 20, "cache": False}
+        tier = options.get("tier", 0)
+        defaults = {"tier": 0, "buffer_size": 32 << 20, "cache": False, "background": tier == 1}
         chosen = JitOptions(**{**defaults, **options})  # type: ignore[arg-type]
 
         def attach(hart: Hart, ram: RamList, space: AddressSpace) -> Cpu:
@@ -271,6 +273,17 @@ def test_in_asm_shows_what_is_no_instruction_and_what_lies_on_two_pages(make: Ma
     assert f"0x{place:016x}:  123450b7          lui                     ra,0x12345\n" in text
     assert f"0x{place + 4:016x}:  0000              .insn" in text
     assert "Priv: 3; Virt: 0" in text
+
+
+def test_a_note_of_a_block_that_is_not_there_any_more_is_passed_over(make: Make) -> None:
+    guest = make(LogCategory.IN_ASM)
+    run_loop(guest)
+    text = guest.text
+    log = guest.machine.log
+    assert log is not None
+    for address in (0, next(guest.machine.blocks()) + 16, int(guest.machine.shared.next)):
+        assert list(log.code.block_lines(Noted(MADE, CODE, address, 3))) == []
+    assert guest.text == text
 
 
 def test_op_shows_operands_and_op_opt_what_is_left(make: Make) -> None:

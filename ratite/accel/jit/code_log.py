@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from ratite.accel.jit.op_log import op_lines
 from ratite.accel.jit.region import CodeReader, Decoded, Region
 from ratite.core.log import Log, LogCategory
-from ratite.cpu.block import RECORD_SIZE, block_size
+from ratite.cpu.block import MAX_INSTRUCTIONS, MAX_LENGTH, RECORD_SIZE, block_size
 from ratite.cpu.inspect import Disassembled
-from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block
+from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block, Shared
 from ratite.isa.journal import Noted
 from ratite.isa.spec import Insn
 from ratite.isa.state import CpuState
-from ratite.memory import RamList
+from ratite.memory import RamAddr, RamList
 from ratite.native import ir
 
 OPS = LogCategory.OP | LogCategory.OP_OPT
@@ -24,6 +24,7 @@ BLOCKS = LogCategory.IN_ASM | LogCategory.OUT_ASM | OPS
 NOT_CHAINED = 0x200
 """In what QEMU's log calls the flags of a block's compilation."""
 MOST_KNOWN = 1 << 16
+MOST_CODE = MAX_INSTRUCTIONS * MAX_LENGTH
 
 
 class Target(Protocol):
@@ -69,12 +70,14 @@ class CodeLog:
     def __init__(
         self,
         log: Log,
+        shared: Shared,
         ram: RamList,
         reader: CodeReader,
         target: Target,
         handler_names: Callable[[], dict[int, str]],
     ) -> None:
         self._log = log
+        self._shared = shared
         self._ram = ram
         self._reader = reader
         self._target = target
@@ -114,6 +117,8 @@ class CodeLog:
         if not self._log.enabled(BLOCKS) or not self._log.covers(note.pc):
             return
         block = self._read(note)
+        if block is None:
+            return
         code = list(self._target.disassembly(block.code, block.pc))
         if self._log.enabled(LogCategory.IN_ASM):
             yield "----------------"
@@ -126,16 +131,24 @@ class CodeLog:
         if self._log.enabled(LogCategory.OUT_ASM):
             yield from self._record_lines(block, [gva for gva, _ in code])
 
-    def _read(self, note: Noted) -> LoggedBlock:
-        """The block, with its code as it is now."""
+    def _read(self, note: Noted) -> LoggedBlock | None:
+        """The block, with its code as it is now; None if it is not there any more."""
+        shared = self._shared.plain()
+        if not shared.buffer <= note.first < shared.next:
+            return None
         header = Block(note.first).plain()
+        if header.pc != note.pc or header.size > MOST_CODE:
+            return None
         size = header.size if header.count else 0  # of no instructions: a breakpoint
         in_page = min(size, 0x1000 - (note.pc & 0xFFF))
-        code = ctypes.string_at(header.code, in_page)
-        second = None if header.second_ram == NO_PAGE else self._ram.find(header.second_ram)
-        if second is not None:
-            code += second.read(header.second_ram - second.offset, size - in_page)
+        code = self._ram_bytes(header.ram_pc, in_page)
+        if header.second_ram != NO_PAGE:
+            code += self._ram_bytes(header.second_ram, size - in_page)
         return LoggedBlock(note.first, note.pc, note.second, header.count, code)
+
+    def _ram_bytes(self, ram_addr: int, size: int) -> bytes:
+        block = self._ram.find(RamAddr(ram_addr))
+        return b"" if block is None else block.read(ram_addr - block.offset, size)
 
     def _decoded(
         self, block: LoggedBlock, code: Iterable[tuple[int, Disassembled]]

@@ -152,6 +152,7 @@ class JitMachine:
         target = importlib.import_module(f"{module}_log")
         code = CodeLog(
             self._log,
+            self.shared,
             self.ram,
             importlib.import_module(module).reader(self),
             target,
