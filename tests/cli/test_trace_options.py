@@ -12,6 +12,7 @@ from ratite.cli.options import parse
 from ratite.core import ConfigError, HostError
 from ratite.core.trace import event_names
 from ratite.vm import Vm
+from tests.isa.assembler import assemble
 
 from .test_log_options import SYSTEM
 
@@ -100,3 +101,19 @@ def test_the_program_lists_events() -> None:
         for words in (["-trace", "help"], ["-d", "trace:help"])
     ]
     assert listed == [event_names()] * 2
+
+
+def test_traps_are_traced(tmp_path: Path) -> None:
+    handler = 0x20
+    lines = ["auipc x5, 0", f"addi x5, x5, {handler}", "csrrw x0, mtvec, x5", "ecall"]
+    start = b"".join(assemble(line) for line in lines).ljust(handler, b"\0")
+    ends = ["lui x5, 0x100", "lui x6, 0x5", "addi x6, x6, 0x555", "sw x6, 0(x5)", "jal x0, 0"]
+    image, log = tmp_path / "firmware.bin", tmp_path / "log"
+    image.write_bytes(start + b"".join(assemble(line) for line in ends))
+    words = f"-M virt -m 32M -display none -serial null -bios {image} -trace riscv_trap -D {log}"
+    with Vm(config=parse(words.split())) as vm:
+        vm.start()
+        assert vm.wait(60)
+    assert log.read_text() == (
+        "riscv_trap hart:0, async:0, cause:11, epc:0x8000000c, tval:0x0, desc=machine_ecall\n"
+    )

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from ratite.accel.jit.op_log import op_lines
 from ratite.accel.jit.region import CodeReader, Decoded, Region
 from ratite.core.log import Log, LogCategory
+from ratite.core.trace import Tracer
 from ratite.cpu.block import MAX_INSTRUCTIONS, MAX_LENGTH, RECORD_SIZE, block_size
 from ratite.cpu.inspect import Disassembled
 from ratite.cpu.machine import BLOCK_HEADER, NO_PAGE, Block, Shared
@@ -42,6 +43,9 @@ class Target(Protocol):
 
     def trap_line(self, hart: int, note: Noted) -> str:
         """A trap that was taken."""
+
+    def trace_trap(self, trace: Tracer, hart: int, note: Noted) -> None:
+        """Tell of it as a trace event."""
 
     def mmu_lines(self, hart: int, before: Noted | None, note: Noted) -> Iterator[str]:
         """What a note says of the MMU, given the one before it."""

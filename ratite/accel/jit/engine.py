@@ -138,6 +138,7 @@ class JitMachine:
         self._debug = DebugTable(shared)
         self._log = log
         self._target = target
+        self._trap_event = f"{target}_trap"  # the target's trace event of that name
         self.log: JitLog | None = None  # until something is to be written
         log.watchers.append(self._follow_log)
         ram.add_code_listener(self.code_written)
@@ -160,11 +161,12 @@ class JitMachine:
         )
         if self.compiler is not None:
             self.compiler.show = code.write_region
-        return JitLog(self._log, self.cpus, target, code)
+        return JitLog(self._log, self._trap_event, self.cpus, target, code)
 
     def _follow_log(self) -> None:
         """The log wants other things from now on, or there is another vCPU. No vCPU executes."""
-        if self.log is None and self._log.enabled(~OF_OTHERS):
+        wanted = self._log.enabled(~OF_OTHERS) or self._log.traces(self._trap_event)
+        if self.log is None and wanted:
             self.log = self._make_log()
         logging = 0 if self.log is None else self.log.follow()
         # A region enters blocks that nobody is told of.

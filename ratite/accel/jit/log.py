@@ -34,9 +34,12 @@ class LoggedCpu(Protocol):
 class JitLog:
     """Writes the log of one machine's translated code."""
 
-    def __init__(self, log: Log, cpus: Sequence[LoggedCpu], target: Target, code: CodeLog) -> None:
+    def __init__(
+        self, log: Log, trap_event: str, cpus: Sequence[LoggedCpu], target: Target, code: CodeLog
+    ) -> None:
         self.code = code
         self._log = log
+        self._trap_event = trap_event
         self._cpus = cpus
         self._target = target
         self._journals: dict[int, HostMemory] = {}
@@ -44,6 +47,10 @@ class JitLog:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = NamedThread("ratite log", self._loop)
+
+    @property
+    def _notes_wanted(self) -> bool:
+        return self._log.enabled(NOTED) or self._log.traces(self._trap_event)
 
     def follow(self) -> int:
         """Do what is asked for from now on. Returns what is to be done about blocks
@@ -54,7 +61,7 @@ class JitLog:
         self.code.forget()
         for index, cpu in enumerate(self._cpus):
             self._follow(index, cpu)
-        if wanted(NOTED) and not self._thread.is_alive():
+        if self._notes_wanted and not self._thread.is_alive():
             self._thread.start()
         return (
             (NOTE_ENTRIES if wanted(LogCategory.EXEC) else 0)
@@ -64,7 +71,7 @@ class JitLog:
 
     def _follow(self, index: int, cpu: LoggedCpu) -> None:
         state = cpu.state
-        notes = self._log.enabled(NOTED)
+        notes = self._notes_wanted
         if notes and index not in self._journals:
             self._journals[index] = allocate(JOURNAL_SIZE * Note.SIZE)
         state.journal = u64(self._journals[index].address if notes else 0)
@@ -121,6 +128,8 @@ class JitLog:
             lines += self.code.block_lines(note)
         if note.kind == TRAP and self._log.enabled(LogCategory.INT):
             lines.append(self._target.trap_line(index, note))
+        if note.kind == TRAP and (trace := self._log.trace):
+            self._target.trace_trap(trace, index, note)
         self._before[index] = note
 
     def _answer(self, cpu: LoggedCpu) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ratite.accel.jit.targets.riscv import DECODERS, TARGET
 from ratite.accel.jit.tier0 import handler_name, lift_handler
+from ratite.core.trace import TraceEvent, Tracer
 from ratite.cpu.inspect import Disassembled
 from ratite.cpu.riscv_inspect import disassemble, registers
 from ratite.isa.journal import FILL, FILLED, TRAP, Noted
@@ -26,7 +27,23 @@ LARGE_SHIFT = 16
 PAGE_FAULTS = (FETCH_PAGE, LOAD_PAGE, STORE_PAGE)
 FAULT_OF_TABLES, FAULT_OF_PMP = 1, 2
 
-__all__ = ["disassembly", "lifted", "mode_line", "mmu_lines", "registers", "state", "trap_line"]
+__all__ = [
+    "disassembly",
+    "lifted",
+    "mode_line",
+    "mmu_lines",
+    "registers",
+    "state",
+    "trace_trap",
+    "trap_line",
+]
+
+
+@TraceEvent
+def riscv_trap(hart: int, is_async: bool, cause: int, epc: int, tval: int, desc: str) -> str:
+    """A hart has taken an interrupt or exception."""
+    where = f"epc:0x{epc:x}, tval:0x{tval:x}"
+    return f"hart:{hart}, async:{is_async:d}, cause:{cause}, {where}, desc={desc}"
 
 
 def disassembly(code: bytes, pc: int) -> Iterator[tuple[int, Disassembled]]:
@@ -50,6 +67,13 @@ def trap_line(hart: int, note: Noted) -> str:
         f"cause:{cause & ~INTERRUPT:016x}, epc:0x{note.pc:016x}, "
         f"tval:0x{note.second:016x}, desc={trap_name(cause)}"
     )
+
+
+def trace_trap(trace: Tracer, hart: int, note: Noted) -> None:
+    """Tell of a trap that was taken."""
+    cause = note.first
+    number, is_async = cause & ~INTERRUPT, bool(cause & INTERRUPT)
+    trace(riscv_trap, hart, is_async, number, note.pc, note.second, trap_name(cause))
 
 
 def fill_line(hart: int, note: Noted) -> str:
