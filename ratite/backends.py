@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ratite.block import CacheMode, Drive, IoPool, open_image
+from ratite.block import BlockLayer, Drive, Limits
 from ratite.chardev import (
     CTRL_A,
     Chardev,
@@ -16,9 +16,18 @@ from ratite.chardev import (
     SocketChardev,
     open_chardev,
 )
-from ratite.core.errors import ConfigError
+from ratite.core.disk import OnError
+from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
-from ratite.machines.config import ChardevConfig, DriveConfig, ObjectConfig, PropertyValue
+from ratite.devices.notice import IoFailed, Notify, ThresholdPassed, ignore
+from ratite.machines.config import (
+    BlockdevConfig,
+    ChardevConfig,
+    DriveConfig,
+    DriveInterface,
+    ObjectConfig,
+    PropertyValue,
+)
 from ratite.qom import Container, find_type, keyword_arguments
 
 
@@ -45,12 +54,20 @@ class Backends:
         *,
         escape: int = CTRL_A,
         on_wait: Callable[[str], None] = lambda _: None,
+        on_notice: Notify = ignore,
         active: bool = True,
     ) -> None:
-        """`on_wait` gets a line for the user before a server waits for a client. Images are not
-        claimed unless `active`: another machine has them until `Drive.activate`."""
+        """`on_wait` gets a line for the user before a server waits for a client, `on_notice` what
+        block nodes notice. Images are not claimed unless `active`: another machine has them until
+        `Drive.activate`."""
         self.chardevs: dict[str, Chardev] = {}
-        self.drives: dict[str, Drive] = {}
+        self.block = BlockLayer(loop, resolve_path, active=active)
+        self.block.on_threshold = lambda node, exceeded, threshold: on_notice(
+            ThresholdPassed(node.name, exceeded, threshold)
+        )
+        self.block.on_failure = lambda drive, is_write, code, action: on_notice(
+            IoFailed(drive.name, drive.node_name, is_write, code, action, drive.tells_status)
+        )
         self.objects: dict[str, Any] = {}
         self.chardev_root = Container()
         self.object_root = Container()
@@ -59,9 +76,7 @@ class Backends:
         self._escape = escape
         self._resolve_path = resolve_path
         self._on_wait = on_wait
-        self._active = active
-        self._pool: IoPool | None = None
-        self._closers: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], None]] = [self.block.close]
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a device. Raises `ConfigError` if another has it."""
@@ -69,8 +84,7 @@ class Backends:
             chardev = self.chardevs.get(id)
             return None if chardev is None else chardev.claim()
         if kind == "drive":
-            drive = self.drives.get(id)
-            return None if drive is None else drive.claim()
+            return self.block.claim(id)
         return self.objects.get(id)
 
     def add_chardev(self, wanted: ChardevConfig) -> Chardev:
@@ -169,26 +183,38 @@ class Backends:
         if close is not None:
             close()
 
-    def add_drive(self, wanted: DriveConfig) -> None:
-        """Open an image."""
-        if wanted.id in self.drives:
-            raise ConfigError(f"-drive: duplicate id '{wanted.id}'")
-        if wanted.file is None:
-            raise ConfigError(f"-drive {wanted.id}: file= is missing")
-        if self._pool is None:
-            self._pool = IoPool()
-            self._closers.append(self._pool.close)
-        node = open_image(
-            self._resolve_path(str(wanted.file), not wanted.read_only),
-            read_only=wanted.read_only,
-            snapshot=wanted.snapshot,
-            cache=CacheMode(wanted.cache),
-            discard=wanted.discard,
-            locking=self._active,
-        )
-        drive = Drive(wanted.id, node, self._loop, self._pool, active=self._active)
-        self._closers.append(drive.close)
-        self.drives[wanted.id] = drive
+    def add_drive(self, wanted: DriveConfig) -> Drive:
+        """Make a drive, with its nodes."""
+        from ratite import drives  # loads the monitor's types, which a run without disks can spare
+
+        option = "-pflash" if wanted.interface is DriveInterface.PFLASH else "-drive"
+        with blaming(option):
+            drive = self.block.add_drive(
+                wanted.id,
+                drives.node_options(wanted),
+                write_cache=drives.has_write_cache(wanted),
+                read_only=drives.is_read_only(wanted),
+            )
+            try:
+                limits = Limits.of(wanted.limits)
+                self.block.set_limits(drive, limits, wanted.limits_group, wanted.id)
+            except ConfigError:
+                self.block.remove_drive(drive)
+                raise
+        if wanted.on_read_error is not OnError.AUTO:
+            drive.on_read_error = wanted.on_read_error
+        if wanted.on_write_error is not OnError.AUTO:
+            drive.on_write_error = wanted.on_write_error
+        drive.stats.account_invalid = wanted.account_invalid
+        drive.stats.account_failed = wanted.account_failed
+        return drive
+
+    def add_blockdev(self, wanted: BlockdevConfig) -> None:
+        """Make a block node."""
+        from ratite import drives
+
+        with blaming("-blockdev"):
+            self.block.add_node(drives.blockdev_options(wanted))
 
     def close(self) -> None:
         """Close all, the latest first."""

@@ -33,6 +33,7 @@ from ratite.cli.log_options import open_log
 from ratite.cli.messages import messages_of
 from ratite.cli.options import parse
 from ratite.cli.process import show
+from ratite.core.disk import ErrorAction
 from ratite.core.errors import ConfigError, HostError, blaming, located
 from ratite.core.events import EventLoop
 from ratite.core.size import parse_size
@@ -40,6 +41,7 @@ from ratite.cpu.idle import IdleRunner
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
 from ratite.debugger import Debugger, serve_qtest
+from ratite.devices.notice import IoFailed, Notice
 from ratite.devices.power import PowerAction
 from ratite.machines.config import (
     BootConfig,
@@ -206,10 +208,12 @@ class Vm:
         self._migrates = False
         self.backends = Backends(
             self.loop,
-            mux_actions or MuxActions(quit=partial(self.quit, Cause.HOST_UI)),
+            mux_actions
+            or MuxActions(quit=partial(self.quit, Cause.HOST_UI), save_disks=self._commit_disks),
             self.hub.fd_sets.resolve,
             escape=config.echr,
             on_wait=lambda text: messages.tell(f"info: {text}"),
+            on_notice=self._noticed,
             active=config.incoming is None,
         )
         self.root = Container()
@@ -310,7 +314,7 @@ class Vm:
             ),
             backends=self.backends,
             on_power=self._on_power,
-            on_notice=self.hub.noticed,
+            on_notice=self._noticed,
             log=self.log,
             clock_source=(lambda: self._icount_now[0]) if icount or idle else None,
         )
@@ -390,6 +394,8 @@ class Vm:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)
             self.backends.adopt(local)
+        for node in config.blockdevs:
+            self.backends.add_blockdev(node)
         for drive in config.drives:
             with located(drive.origin):
                 self.backends.add_drive(drive)
@@ -415,6 +421,11 @@ class Vm:
             for disk in self.disks.values():
                 disk.activate()
             self.machine.run_state = RunState.RUNNING
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The run state says that the guest runs: have it so. The machine lock is held."""
+        self.backends.block.resume()
         self._happened(Change.RESUME)
         self.runner.resume()
 
@@ -432,8 +443,7 @@ class Vm:
             if self.machine.run_state is RunState(state):
                 self.machine.run_state = before
                 if running:
-                    self._happened(Change.RESUME)
-                    self.runner.resume()
+                    self._go_on()
 
     def check_idle(self) -> None:
         """Raise `ConfigError` while a migration goes on, or if another machine has the images."""
@@ -464,8 +474,7 @@ class Vm:
         """Make this the run state, and let the guest run if it shall."""
         self.machine.run_state = RunState(state)
         if run:
-            self._happened(Change.RESUME)
-            self.runner.resume()
+            self._go_on()
 
     def migrating(self, status: str) -> None:
         """Tell clients how far a migration is, if they want to know."""
@@ -524,8 +533,8 @@ class Vm:
 
     @property
     def disks(self) -> Mapping[str, Drive]:
-        """The drives by id."""
-        return self.backends.drives
+        """The drives that are not empty, by id."""
+        return self.backends.block.disks
 
     def stop(self, state: RunState = RunState.PAUSED) -> None:
         """Pause the guest. Does nothing if it does not run."""
@@ -567,6 +576,22 @@ class Vm:
             self.reset(cause)
         else:
             self._shut_down(cause)
+
+    def add_drive(self, text: str) -> str:
+        """Make a drive that no device has yet, in the words of `-drive`; returns its name. The
+        machine lock is held. Raises `ConfigError` or `HostError`."""
+        from ratite.cli.storage import hot_drive
+
+        taken = [drive.name for drive in self.backends.block.drives if drive.name]
+        return self.backends.add_drive(hot_drive(text, taken)).name
+
+    def _commit_disks(self) -> None:
+        """Write what temporary overlays hold to the images below."""
+        for drive in self.disks.values():
+            try:
+                self.backends.block.commit(drive)
+            except (OSError, HostError) as error:
+                self._messages.tell(f"drive '{drive.id}' was not committed: {error}")
 
     def command_line_options(self) -> list[OptionInfo]:
         """The options that take keys and values."""
@@ -668,7 +693,13 @@ class Vm:
     ) -> None:
         self.close()
 
-    # -- what the guest asks for
+    # -- what devices report and the guest asks for
+
+    def _noticed(self, notice: Notice) -> None:
+        """With the lock held, on any thread."""
+        self.hub.noticed(notice)
+        if isinstance(notice, IoFailed) and notice.action is ErrorAction.STOP:
+            self.loop.post(lambda: self.stop(RunState.IO_ERROR))
 
     def _on_power(self, power: Power) -> None:
         """On a vCPU's or device's thread, with the lock held: it is seen to on the main loop."""

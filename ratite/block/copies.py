@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 from ratite.block import host_file
-from ratite.block.image import BlockNode, RawImage
+from ratite.block.node import BlockNode
 from ratite.core.errors import HostError
 
 _FICLONE = 0x4004_9409
@@ -26,7 +26,7 @@ def copy_out(node: BlockNode, path: str) -> None:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            source = node.file if isinstance(node, RawImage) else -1
+            source = node.file
             if source < 0 or not _clone(fd, source):
                 os.ftruncate(fd, node.size)
                 _copy_data(node, source, fd)
@@ -46,7 +46,7 @@ def copy_in(node: BlockNode, path: str) -> None:
         try:
             if -(-os.fstat(fd).st_size // 512) * 512 != node.size:
                 raise HostError(f"the copy {path!r} has another size than the drive")
-            target = node.file if isinstance(node, RawImage) else -1
+            target = node.file
             if target < 0 or not _clone(target, fd):
                 _write_back(node, target, fd)
             node.flush()
@@ -96,7 +96,7 @@ def _write_back(node: BlockNode, target: int, fd: int) -> None:
 def _clear(node: BlockNode, start: int, end: int) -> None:
     if end <= start:
         return
-    if isinstance(node, RawImage) and node.file >= 0:
+    if node.file >= 0:
         try:
             host_file.punch_hole(node.file, start, end - start)
             return

@@ -16,16 +16,12 @@ from ratite.machines.config import (
     AccelConfig,
     AddFdConfig,
     AddressRange,
-    BlockdevConfig,
     ChardevConfig,
     CpuConfig,
     DeviceConfig,
-    DriveConfig,
-    DriveInterface,
     FwCfgConfig,
     GlobalConfig,
     IcountConfig,
-    Media,
     MemoryConfig,
     MonitorConfig,
     MonitorMode,
@@ -35,7 +31,6 @@ from ratite.machines.config import (
     RtcConfig,
 )
 
-_CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 _RAM_ALIGN = 8192  # bytes: what -m is rounded up to
 _UINT64_MAX = (1 << 64) - 1
 _SHORT_FORMS = {  # of character devices: those that need more than a word
@@ -101,79 +96,6 @@ def memory(text: str) -> MemoryConfig:
         if most > size and not slots:
             raise ConfigError("maxmem above size needs slots for the memory to come")
     return MemoryConfig(size, slots, most)
-
-
-def drive(text: str) -> DriveConfig:
-    """`file=F[,format=raw][,if=none|virtio|pflash][,id=ID]...`; an id may be empty."""
-    settings = Settings.read(text, "file")
-    result = DriveConfig(
-        id=settings.text("id") or "",
-        file=settings.path("file"),
-        format=settings.word("format", ("raw",), "") or None,
-        interface=settings.choice("if", DriveInterface.VIRTIO),
-        index=settings.integer("index", 0, 255),
-        unit=settings.integer("unit", 0, 255),
-        media=settings.choice("media", Media.DISK),
-        read_only=settings.switch("readonly", False),
-        snapshot=settings.switch("snapshot", False),
-        cache=settings.word("cache", _CACHE_MODES, "writeback"),
-        discard=_discard(settings),
-        serial=settings.text("serial"),
-    )
-    settings.done()
-    if result.file is None:
-        raise ConfigError("file= is missing")
-    return result
-
-
-def blockdev(text: str) -> BlockdevConfig:
-    """`driver=raw|file,node-name=N,...`, or the same in JSON."""
-    node = _node(Settings.read(text, "driver", json=True))
-    if not node.node_name:
-        raise ConfigError("'node-name' is missing")
-    return node
-
-
-def _node(settings: Settings) -> BlockdevConfig:
-    driver = settings.word("driver", ("raw", "file"), "")
-    if not driver:
-        raise ConfigError("'driver' is missing")
-    below: BlockdevConfig | str | None = None
-    filename = None
-    locking = True
-    if driver == "file":
-        filename = settings.path("filename")
-        locking = settings.word("locking", ("on", "off", "auto"), "auto") != "off"
-        if filename is None:
-            raise ConfigError("'filename' is missing")
-    else:
-        child = settings.nested("file")
-        if child is None:
-            raise ConfigError("'file' is missing: a node's name, or a node")
-        below = _node(child) if isinstance(child, Settings) else child
-    cache = settings.nested("cache")
-    if isinstance(cache, str):
-        raise ConfigError("cache has two switches: cache.direct and cache.no-flush")
-    cache = cache or Settings({})
-    node = BlockdevConfig(
-        driver=driver,
-        node_name=settings.text("node-name") or "",
-        filename=filename,
-        file=below,
-        read_only=settings.switch("read-only", False),
-        auto_read_only=settings.switch("auto-read-only", False),
-        discard=_discard(settings),
-        direct=cache.switch("direct", False),
-        no_flush=cache.switch("no-flush", False),
-        locking=locking,
-    )
-    cache.done()
-    settings.done()
-    return node
-
-
-def _discard(settings: Settings) -> bool:
-    return settings.word("discard", ("ignore", "off", "unmap", "on"), "ignore") in ("unmap", "on")
 
 
 def device(text: str) -> DeviceConfig:

@@ -89,7 +89,6 @@ class Draft:
         self.set("drives", tuple(_numbered(self.config.drives)))
         config = self.config
         _check_unique("-drive", [drive.id for drive in config.drives])
-        _check_unique("-blockdev", [node.node_name for node in config.blockdevs])
         _check_unique("-chardev", [chardev.id for chardev in config.chardevs])
         _check_unique("-object", [item.id for item in config.objects])
         _check_unique("-device", [device.id for device in config.devices if device.id])

@@ -6,7 +6,7 @@ the value of a key that the option implies. A later setting of a key replaces an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -71,6 +71,11 @@ class Settings:
             return cls(parse_json(text))
         return cls(dict[str, PropertyValue](parse_keyval(text, implied)))
 
+    @property
+    def left(self) -> Mapping[str, PropertyValue]:
+        """What nobody took."""
+        return self._left
+
     def wants_help(self, key: str) -> bool:
         """Whether the value of `key`, or a bare word, asks for help."""
         return self._left.get(key) in ("help", "?") or "help" in self._left or "?" in self._left
@@ -129,19 +134,13 @@ class Settings:
             raise ConfigError(f"{key}: '{value}' is not known{suggest(value, words)}")
         return value
 
-    def nested(self, key: str) -> Settings | str | None:
-        """A JSON object, or `key.x=` settings, or else a text; the object as settings again."""
+    def below(self, key: str) -> dict[str, PropertyValue]:
+        """All `key.x=` settings, by their whole names."""
         self._asked.append(key)
-        value = self._left.pop(key, None)
-        dotted = {name: self._left[name] for name in self._left if name.startswith(f"{key}.")}
-        if isinstance(value, dict):
-            return Settings({**value})
-        if value is not None:
-            return to_text(value)
-        for name in dotted:
+        found = {name: self._left[name] for name in self._left if name.startswith(f"{key}.")}
+        for name in found:
             del self._left[name]
-        below = {name[len(key) + 1 :]: item for name, item in dotted.items()}
-        return Settings(below) if below else None
+        return found
 
     def rest(self) -> dict[str, PropertyValue]:
         """All that was not taken: properties of a type that checks them itself."""

@@ -31,7 +31,7 @@ usage: ratite [run] [--debian] [OPTION]...
   cache          show, or remove, the generated code that is kept between runs
 
 OPTION is any option of ratite-system-riscv64 (see ratite-system-riscv64 -h), such as
--smp 4, -m 1G or -drive file=disk.img,format=raw.
+-smp 4, -m 1G or -drive file=disk.img,format=raw,if=virtio.
 """
 
 

@@ -13,7 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from ratite.cli import consoles, convert, debugging, host_options, log_options, machine_option
+from ratite.cli import (
+    consoles,
+    convert,
+    debugging,
+    host_options,
+    log_options,
+    machine_option,
+    storage,
+)
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
 from ratite.cli.keyval import Settings, suggest
 from ratite.cli.readconfig import FileError, read_sections
@@ -195,11 +203,13 @@ OPTIONS: tuple[Option, ...] = (
 
     Option("drive", S, "file=FILE[,format=raw][,if=none|virtio|pflash][,id=ID][,readonly=on|off]"
            "[,snapshot=on|off][,cache=MODE][,discard=unmap|ignore][,serial=TEXT]"
-           "[,media=disk|cdrom][,index=N][,unit=N]",
-           "a disk image and what it is attached to", Append("drives", convert.drive),
-           section="drive"),
-    Option("blockdev", S, "driver=raw|file,node-name=ID[,...], or JSON", "one block node",
-           Append("blockdevs", convert.blockdev)),
+           "[,media=disk|cdrom][,index=N][,unit=N][,werror=POLICY][,rerror=POLICY]"
+           "[,detect-zeroes=on|off|unmap][,aio=threads|native|io_uring][,node-name=NAME]"
+           "[,bps=N][,iops=N][,group=NAME][,throttling.LIMIT=N][,file.OPTION=VALUE]",
+           "a drive with a disk image; -device or if= says what uses it",
+           Append("drives", storage.drive), section="drive"),
+    Option("blockdev", S, "driver=raw|file|host_device|null-co,node-name=NAME[,...], or JSON",
+           "a block node, with the options of blockdev-add", Append("blockdevs", storage.blockdev)),
 
     Option("device", D, "TYPE[,id=ID][,PROP=VALUE]..., or JSON", "a device; "
            "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES,

@@ -21,7 +21,16 @@ _OPTION = re.compile(r"^-[a-z]+( \S+)?: ")
 
 
 class RatiteError(Exception):
-    """Base of the errors that a front end reports in one line."""
+    """Base of the errors that a front end reports in one line.
+
+    `text` says what is wrong, `hint` what the user can do about it; people are shown both, programs
+    the text.
+    """
+
+    def __init__(self, text: str, *, hint: str = "") -> None:
+        super().__init__(f"{text}; {hint}" if hint else text)
+        self.text = text
+        self.hint = hint
 
 
 class ConfigError(RatiteError):
@@ -31,8 +40,8 @@ class ConfigError(RatiteError):
 class HostError(RatiteError):
     """The host refused a request. `errno` is the host's error number, 0 if there was none."""
 
-    def __init__(self, text: str, errno: int = 0) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, errno: int = 0, *, hint: str = "") -> None:
+        super().__init__(text, hint=hint)
         self.errno = errno
 
     @classmethod
@@ -56,9 +65,9 @@ def blaming(option: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(_named(option, str(error))) from None
+        raise ConfigError(_named(option, error.text), hint=error.hint) from None
     except HostError as error:
-        raise HostError(_named(option, str(error)), error.errno) from error
+        raise HostError(_named(option, error.text), error.errno, hint=error.hint) from error
 
 
 @contextmanager
@@ -69,9 +78,9 @@ def located(origin: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(_placed(origin, str(error))) from None
+        raise ConfigError(_placed(origin, error.text), hint=error.hint) from None
     except HostError as error:
-        raise HostError(_placed(origin, str(error)), error.errno) from error
+        raise HostError(_placed(origin, error.text), error.errno, hint=error.hint) from error
 
 
 def _placed(origin: str, text: str) -> str:

@@ -6,6 +6,7 @@ replaces an earlier one.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from ratite.core.errors import ConfigError
 
@@ -31,3 +32,22 @@ def parse_keyval(text: str, implied: str = "") -> dict[str, str]:
             raise ConfigError(f"'{item}' has no name before the value")
         settings[key] = value
     return settings
+
+
+def nest(flat: Mapping[str, object]) -> dict[str, object]:
+    """Settings with dotted names as a tree: `file.driver=x` is `driver` inside `file`. Raises
+    `ConfigError` for a name that is a setting and the beginning of others.
+    """
+    tree: dict[str, object] = {}
+    for name, value in flat.items():
+        place = tree
+        *above, last = name.split(".")
+        for part in above:
+            inner = place.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"'{part}' is a setting and has settings: '{name}'")
+            place = inner
+        if isinstance(place.get(last), dict):
+            raise ConfigError(f"'{last}' is a setting and has settings below it")
+        place[last] = value
+    return tree

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ratite.core.disk import ErrorAction
+
 
 @dataclass(frozen=True, slots=True)
 class PortChanged:
@@ -16,17 +18,28 @@ class PortChanged:
 
 @dataclass(frozen=True, slots=True)
 class IoFailed:
-    """The host could not do a request to a drive; `errno` says why, `reported` if the guest was
-    told.
+    """The host could not do a request to a drive (of this name, with this node): `errno` says why,
+    `action` what was done about it. `tells_space`: whether anybody asked if space is the reason.
     """
 
     drive: str
+    node: str
     is_write: bool
     errno: int
-    reported: bool
+    action: ErrorAction
+    tells_space: bool
 
 
-Notice = PortChanged | IoFailed
+@dataclass(frozen=True, slots=True)
+class ThresholdPassed:
+    """A write to a block node went `exceeded` bytes beyond the threshold set."""
+
+    node: str
+    exceeded: int
+    threshold: int
+
+
+Notice = PortChanged | IoFailed | ThresholdPassed
 Notify = Callable[[Notice], None]
 """Called with the machine lock held, on any thread."""
 

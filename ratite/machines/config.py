@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from ratite.core.disk import OnError
+
 PropertyValue = str | int | float | bool | None | list["PropertyValue"] | dict[str, "PropertyValue"]
 """Text from `k=v`, or what the JSON form says."""
 
@@ -78,7 +80,9 @@ class Media(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DriveConfig:
-    """`-drive` and `-pflash`: an image file and the drive made of it."""
+    """`-drive` and `-pflash`: a drive, and the block nodes in it. Without `file` and `options` it
+    is empty.
+    """
 
     id: str
     file: Path | None = None
@@ -90,25 +94,24 @@ class DriveConfig:
     read_only: bool = False
     snapshot: bool = False  # keep writes in a temporary file
     cache: str = "writeback"  # none writeback writethrough directsync unsafe
+    write_cache: bool | None = None  # None: as `cache` says
     discard: bool = False  # pass discards on to the host
     serial: str | None = None
+    on_read_error: OnError = OnError.AUTO
+    on_write_error: OnError = OnError.AUTO
+    account_invalid: bool = True  # statistics: requests that cannot be are accesses
+    account_failed: bool = True  # statistics: those that fail take time
+    limits: Mapping[str, int] = field(default_factory=dict)  # as block_set_io_throttle takes them
+    limits_group: str | None = None  # drives that share the limits
+    options: Properties = field(default_factory=dict)  # more for its node, as blockdev-add has them
     origin: str = field(default="", compare=False)  # file and line of -readconfig
 
 
 @dataclass(frozen=True, slots=True)
 class BlockdevConfig:
-    """`-blockdev`: one node of the block graph."""
+    """`-blockdev`: one block node, and those described inside it, as `blockdev-add` takes them."""
 
-    driver: str  # "raw" or "file"
-    node_name: str
-    filename: Path | None = None  # driver "file"
-    file: BlockdevConfig | str | None = None  # driver "raw": the node below, or its name
-    read_only: bool = False
-    auto_read_only: bool = False
-    discard: bool = False
-    direct: bool = False  # cache.direct
-    no_flush: bool = False  # cache.no-flush
-    locking: bool = True
+    options: Properties
 
 
 @dataclass(frozen=True, slots=True)

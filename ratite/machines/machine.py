@@ -88,6 +88,7 @@ class RunState(Enum):
     RUNNING = "running"
     PAUSED = "paused"
     DEBUG = "debug"
+    IO_ERROR = "io-error"
     SHUTDOWN = "shutdown"
     INTERNAL_ERROR = "internal-error"
     INMIGRATE = "inmigrate"
@@ -403,7 +404,20 @@ class Machine(Object):
         for default in self.config.globals:
             if default.driver == wanted.driver:
                 properties.setdefault(default.property, default.value)
-        device = cls(**keyword_arguments(cls, properties, self.resolve_backend))
+        claimed: list[Claimed] = []
+
+        def resolve(kind: str, id: str) -> object | None:
+            found = self.resolve_backend(kind, id)
+            if isinstance(found, Claimed):
+                claimed.append(found)
+            return found
+
+        try:
+            device = cls(**keyword_arguments(cls, properties, resolve))
+        except BaseException:
+            for backend in claimed:
+                backend.release()
+            raise
         device.log = self.log
         device.notify = self.environment.on_notice
         if wanted.id:

@@ -18,7 +18,9 @@ from ratite.migration.vmstate import Part
 class Disk(Protocol):
     """A drive."""
 
-    id: str
+    @property
+    def id(self) -> str:
+        """What the user calls it."""
 
     @property
     def path(self) -> str:

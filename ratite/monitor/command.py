@@ -5,7 +5,8 @@
         \"\"\"A property's value.\"\"\"
 
 Parameters annotated `Vm` and `Session` are supplied; the others are the command's arguments. A
-parameter annotated `Rest` takes arguments of any other name.
+parameter annotated `Rest` takes arguments of any other name. A command whose arguments are a union
+has one parameter for all of them, and says `boxed=True`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ratite.monitor.session import Session
-from ratite.monitor.types import Member, ObjectType, Type, member, type_of
+from ratite.monitor.types import Member, ObjectType, Type, UnionType, member, type_of
 from ratite.monitor.vm import Vm
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,7 +41,7 @@ class Command:
 
     name: str
     function: Callable[..., Any]
-    arguments: ObjectType
+    arguments: ObjectType | UnionType
     returns: Type | None
     since: str
     features: tuple[str, ...]
@@ -49,6 +50,7 @@ class Command:
     vm_parameter: str
     session_parameter: str
     variants: Callable[[ObjectType], ObjectType] | None
+    boxed: str  # the parameter that takes all arguments, if there is one
 
     @property
     def doc(self) -> str:
@@ -60,11 +62,17 @@ class Command:
         """The first paragraph of `doc`, on one line."""
         return " ".join(_PARAGRAPH.split(self.doc)[0].split())
 
+    def parse(self, arguments: Mapping[str, object]) -> dict[str, Any]:
+        """The arguments as keyword arguments of the function. Raises `QmpError`."""
+        if isinstance(self.arguments, UnionType):
+            return {self.boxed: self.arguments.parse(dict(arguments), "")}
+        return self.arguments.parse_members(arguments)
+
     def execute(self, vm: Vm, session: Session, arguments: Mapping[str, object]) -> object:
         """Check the arguments, do it, and answer the result as JSON has it. Raises `QmpError`, and
         what the function raises.
         """
-        given = self.arguments.parse_members(arguments)
+        given = self.parse(arguments)
         if self.vm_parameter:
             given[self.vm_parameter] = vm
         if self.session_parameter:
@@ -85,6 +93,7 @@ def command(
     allow_oob: bool = False,
     preconfig: bool = False,
     variants: Callable[[ObjectType], ObjectType] | None = None,
+    boxed: bool = False,
 ) -> Callable[[F], F]:
     """Enter a function as the command `name`. `variants` completes the arguments' type, for
     introspection only, where it depends on what types there are.
@@ -106,12 +115,17 @@ def command(
                 optional = parameter.default is not parameter.empty
                 default = parameter.default if optional else None
                 members.append(member(parameter.name, hint, optional=optional, default=default))
+        arguments: ObjectType | UnionType = ObjectType(name, tuple(members), rest=rest)
+        if boxed:
+            (only,) = members
+            assert isinstance(only.type, UnionType)
+            arguments = only.type
         returns = hints["return"]
         assert name not in COMMANDS, f"two commands '{name}'"
         COMMANDS[name] = Command(
             name,
             function,
-            ObjectType(name, tuple(members), rest=rest),
+            arguments,
             None if returns is type(None) else type_of(returns),
             since,
             features,
@@ -120,6 +134,7 @@ def command(
             vm,
             session,
             variants,
+            members[0].attribute if boxed else "",
         )
         return function
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
-from ratite.devices.notice import IoFailed, Notice, PortChanged
+from ratite.core.disk import ErrorAction
+from ratite.devices.notice import IoFailed, Notice, PortChanged, ThresholdPassed
 from ratite.machines.lifecycle import Cause, Change
 from ratite.migration.outgoing import Status
 from ratite.monitor.event import SECOND_NS, event
@@ -85,20 +86,12 @@ class IoOperation(Enum):
     WRITE = "write"
 
 
-class ErrorAction(Enum):
-    """What was done about an error."""
-
-    IGNORE = "ignore"
-    REPORT = "report"
-    STOP = "stop"
-
-
 @event("BLOCK_IO_ERROR")
 @dataclass(frozen=True)
 class BlockIoError:
     """The host could not do a request of the guest's to a drive."""
 
-    device: Annotated[str, Doc("the drive's id")]
+    device: Annotated[str, Doc("the drive's name; empty if only its node has one")]
     operation: IoOperation
     action: ErrorAction
     reason: Annotated[str, Doc("for people")]
@@ -122,6 +115,16 @@ class MigrationPass:
     pass_: Annotated[int, Doc("counts from 1")]
 
 
+@event("BLOCK_WRITE_THRESHOLD")
+@dataclass(frozen=True)
+class BlockWriteThreshold:
+    """A write went beyond what `block-set-write-threshold` has set, which is unset now."""
+
+    node_name: str
+    amount_exceeded: Annotated[int, Doc("bytes")]
+    write_threshold: Annotated[int, Doc("what was set, in bytes")]
+
+
 def lifecycle_event(change: Change, cause: Cause) -> object:
     """The event for what happened to the machine as a whole."""
     match change:
@@ -142,12 +145,14 @@ def notice_event(notice: Notice) -> object:
     match notice:
         case PortChanged(id=id, is_open=is_open):
             return VserportChange(id, is_open)
-        case IoFailed(drive=drive, is_write=is_write, errno=number, reported=reported):
+        case IoFailed():
             return BlockIoError(
-                drive,
-                IoOperation.WRITE if is_write else IoOperation.READ,
-                ErrorAction.REPORT if reported else ErrorAction.IGNORE,
-                os.strerror(number),
-                f"#{drive}",
-                number == errno.ENOSPC,
+                notice.drive,
+                IoOperation.WRITE if notice.is_write else IoOperation.READ,
+                notice.action,
+                os.strerror(notice.errno),
+                notice.node or None,
+                notice.errno == errno.ENOSPC if notice.tells_space else None,
             )
+        case ThresholdPassed(node=node, exceeded=exceeded, threshold=threshold):
+            return BlockWriteThreshold(node, exceeded, threshold)

@@ -11,7 +11,17 @@ from typing import TypeVar
 
 from ratite.monitor.command import Command
 from ratite.monitor.event import EventType
-from ratite.monitor.types import ArrayType, Builtin, EnumType, Member, ObjectType, Type, UnionType
+from ratite.monitor.types import (
+    AlternateType,
+    ArrayType,
+    Builtin,
+    EnumType,
+    LazyType,
+    Member,
+    ObjectType,
+    Type,
+    UnionType,
+)
 
 T = TypeVar("T")
 Entry = dict[str, object]
@@ -31,7 +41,7 @@ class SchemaWriter:
     def command(self, command: Command) -> None:
         """Enter a command."""
         arguments = command.arguments
-        if command.variants is not None:
+        if command.variants is not None and isinstance(arguments, ObjectType):
             arguments = command.variants(arguments)
         entry: Entry = {"name": command.name, "meta-type": "command"}
         entry["arg-type"] = self.name_of(arguments)
@@ -55,6 +65,8 @@ class SchemaWriter:
             return self._builtin(type_)
         if isinstance(type_, ObjectType) and not type_.members and not type_.variants:
             return self._nothing()
+        if isinstance(type_, LazyType):
+            return self.name_of(type_.target)
         known = self._names.get(id(type_))
         if known is None:
             known = self._enter(type_)
@@ -94,6 +106,9 @@ class SchemaWriter:
                 body = self._object(type_)
             case UnionType():
                 body = self._union(type_)
+            case AlternateType():
+                choices = [{"type": self.name_of(choice)} for choice in type_.choices]
+                body = {"meta-type": "alternate", "members": choices}
             case _:
                 raise TypeError(f"no entry for {type_!r}")
         self.entries.append({"name": name, **body})
@@ -107,7 +122,9 @@ class SchemaWriter:
 
     def _object(self, type_: ObjectType) -> Entry:
         if not type_.tag:
-            return {"meta-type": "object", "members": [self._member(m) for m in type_.members]}
+            features = {"features": list(type_.features)} if type_.features else {}
+            members = [self._member(member) for member in type_.members]
+            return {"meta-type": "object", "members": members, **features}
         assert type_.words is not None
         tag = {"name": type_.tag, "type": self.name_of(type_.words)}
         return {
@@ -126,16 +143,18 @@ class SchemaWriter:
         entry: Entry = {"name": member.name, "type": self.name_of(member.type)}
         if member.optional:
             entry["default"] = None
+        if member.features:
+            entry["features"] = list(member.features)
         return entry
 
     def _union(self, type_: UnionType) -> Entry:
         return {
             "meta-type": "object",
-            "members": [{"name": type_.tag, "type": self.name_of(type_.words)}],
+            "members": [self._member(member) for member in type_.members],
             "tag": type_.tag,
             "variants": [
                 {"case": word, "type": self._case(type_, case)}
-                for word, case in type_.cases.items()
+                for word, case in type_.variants.items()
             ],
         }
 

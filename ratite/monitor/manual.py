@@ -10,7 +10,18 @@ from ratite.core.trace import all_events
 from ratite.monitor.command import Command, load
 from ratite.monitor.event import EVENTS, EventType
 from ratite.monitor.hmp import command as hmp
-from ratite.monitor.types import ArrayType, EnumType, Member, ObjectType, Type, UnionType
+from ratite.monitor.types import (
+    AlternateType,
+    ArrayType,
+    EnumType,
+    LazyType,
+    Member,
+    ObjectType,
+    Type,
+    UnionType,
+)
+
+_NAMED = (EnumType, ObjectType, UnionType, AlternateType)
 
 INTRODUCTION = """\
 # QMP: the monitor for programs
@@ -74,9 +85,12 @@ def qmp_page() -> str:
 
 def _command(command: Command) -> Iterator[str]:
     yield from (f"### `{command.name}`", "", command.doc, "")
-    members = list(_members(command.arguments.members))
-    if command.arguments.rest:
-        members.append("- further members, as the type has properties")
+    if isinstance(command.arguments, UnionType):
+        members = [f"- the members of {_shown(command.arguments)}"]
+    else:
+        members = list(_members(command.arguments.members))
+        if command.arguments.rest:
+            members.append("- further members, as the type has properties")
     if members:
         yield from ("Arguments:", "", *members, "")
     if command.returns is not None:
@@ -107,7 +121,7 @@ def _members(members: Iterable[Member]) -> Iterator[str]:
 def _shown(type_: Type) -> str:
     if isinstance(type_, ArrayType):
         return f"array of {_shown(type_.element)}"
-    if isinstance(type_, EnumType | ObjectType | UnionType):
+    if isinstance(type_, (*_NAMED, LazyType)):
         return f"`{type_.title}`"
     return type_.title
 
@@ -117,19 +131,22 @@ def _named_types(commands: Iterable[Command]) -> list[Type]:
     found: dict[str, Type] = {}
 
     def visit(type_: Type) -> None:
-        if isinstance(type_, EnumType | ObjectType | UnionType):
+        if isinstance(type_, _NAMED):
             if type_.title in found:
                 return
             found[type_.title] = type_
         for part in type_.parts():
             visit(part)
 
-    roots = [command.arguments for command in commands]
-    roots += [event.data for event in EVENTS.values()]
-    for root in roots:
-        for part in root.parts():
+    for event in EVENTS.values():
+        for part in event.data.parts():
             visit(part)
     for command in commands:
+        if isinstance(command.arguments, UnionType):
+            visit(command.arguments)
+        else:
+            for part in command.arguments.parts():
+                visit(part)
         if command.returns is not None:
             visit(command.returns)
     return [found[name] for name in sorted(found)]
@@ -144,11 +161,15 @@ def _type(type_: Type) -> Iterator[str]:
             yield from (inspect.cleandoc(type_.cls.__doc__ or "") if type_.cls else "", "")
             yield from (*_members(type_.members), "")
         case UnionType():
-            yield from (f"What it is depends on `{type_.tag}`:", "")
+            if type_.shared:
+                yield from (*_members(type_.shared), "")
+            yield from (f"What else it has depends on `{type_.tag}`:", "")
             inside = f", in the member `{type_.nested}`" if type_.nested else ""
-            for word, case in type_.cases.items():
+            for word, case in type_.variants.items():
                 yield f"- `{word}`: the members of `{case.title}`{inside}"
             yield ""
+        case AlternateType():
+            yield from (f"One of {', '.join(_shown(choice) for choice in type_.choices)}.", "")
 
 
 def hmp_page() -> str:

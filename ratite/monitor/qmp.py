@@ -130,7 +130,7 @@ class QmpMonitor:
         except QmpError as error:
             reply["error"] = {"class": error.error_class, "desc": str(error)}
         except (ConfigError, HostError) as error:
-            reply["error"] = {"class": QmpError.error_class, "desc": str(error)}
+            reply["error"] = {"class": QmpError.error_class, "desc": error.text}
         except Exception as error:
             # One of the two places that may: a bug in one command is shown, and the guest runs on.
             print("ratite: error in a monitor command", file=sys.stderr)
@@ -184,7 +184,7 @@ class QmpMonitor:
             raise CommandNotFound(f"Expecting capabilities negotiation with '{NEGOTIATE}'")
         if not self._commands:
             self._commands = load()
-        self._commands[NEGOTIATE].arguments.parse_members(arguments)
+        self._commands[NEGOTIATE].parse(arguments)
         self._oob = bool(arguments.get("enable"))
         self._ready = True
         self._hub.events.listeners.append(self.notify)

@@ -20,19 +20,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ratite.monitor.errors import QmpError, missing, unexpected, wrong_type
-from ratite.qom import Doc, Named
-
-
-@dataclass(frozen=True, slots=True)
-class Tagged:
-    """Annotation of a union: the member that says which case it is, and the union's name.
-
-    With `nested`, the other members are in an object of their own, under that name.
-    """
-
-    tag: str
-    name: str
-    nested: str = ""
+from ratite.qom import Doc, Either, Feature, Named, Range, Tagged
 
 
 class Type(ABC):
@@ -56,6 +44,10 @@ class Type(ABC):
     def parts(self) -> Iterator[Type]:
         """The types that it is made of."""
         yield from ()
+
+
+MAX_DEPTH = 32
+"""How often a type may be inside itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +100,22 @@ class Integer(Builtin):
         return number
 
 
+class Unsigned(Integer):
+    """Integers of 64 bits without a sign; a negative number is its two's complement."""
+
+    def parse(self, value: object, where: str) -> Any:
+        """The integer, from 0 on."""
+        try:
+            return Integer.parse(self, value, where) & ((1 << 64) - 1)
+        except QmpError:
+            raise QmpError(f"Parameter '{where}' expects uint64") from None
+
+
 STR = Text("str", "string", "string", (str,))
 INT = Integer("int", "int", "integer", (int,))
 NUMBER = Builtin("number", "number", "number", (int, float))
 BOOL = Builtin("bool", "boolean", "boolean", (bool,))
+UINT64 = Unsigned("int", "int", "integer", (int,))
 ANY = Builtin("any", "value", "any value", (object,))
 
 
@@ -183,6 +187,7 @@ class Member:
     optional: bool
     default: Any = None
     doc: str = ""
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -200,13 +205,14 @@ class ObjectType(Type):
     tag: str = ""
     variants: tuple[tuple[str, ObjectType], ...] = ()
     words: EnumType | None = None  # the type of the tag, where the members have a plain string
+    features: tuple[str, ...] = ()
 
     def parse(self, value: object, where: str) -> Any:
         """An instance of the class."""
         assert self.cls is not None
         if not isinstance(value, dict):
             raise wrong_type(where, "object")
-        return self.cls(**self.parse_members(value, f"{where}."))
+        return self.cls(**self.parse_members(value, _inside(where)))
 
     def parse_members(self, given: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
         """The members as keyword arguments."""
@@ -249,19 +255,28 @@ class ObjectType(Type):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UnionType(Type):
-    """One of several objects; a member says which."""
+    """One of several objects; a member says which. `shared` are the members that all cases have
+    from a class in common, `variants` the cases without them.
+    """
 
     name: str
     tag: str
     nested: str
     words: EnumType
     cases: Mapping[str, ObjectType]
+    shared: tuple[Member, ...]
+    variants: Mapping[str, ObjectType]
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """What every case has."""
+        return (Member(self.tag, self.tag, self.words, optional=False), *self.shared)
 
     def parse(self, value: object, where: str) -> Any:
         """An instance of the case's class."""
         if not isinstance(value, dict):
             raise wrong_type(where, "object")
-        place = f"{where}.{self.tag}"
+        place = _inside(where) + self.tag
         if self.tag not in value:
             raise missing(place)
         word = self.words.parse(value[self.tag], place)
@@ -269,12 +284,13 @@ class UnionType(Type):
         case = self.cases[word]
         if not self.nested:
             assert case.cls is not None
-            return case.cls(**case.parse_members(rest, f"{where}."))
-        inner = f"{where}.{self.nested}"
+            return case.cls(**case.parse_members(rest, _inside(where)))
+        inner = _inside(where) + self.nested
         if self.nested not in rest:
             raise missing(inner)
         if len(rest) > 1:
-            raise unexpected(f"{where}.{next(key for key in rest if key != self.nested)}")
+            other = next(key for key in rest if key != self.nested)
+            raise unexpected(_inside(where) + other)
         return case.parse(rest[self.nested], inner)
 
     def dump(self, value: Any) -> object:
@@ -291,7 +307,93 @@ class UnionType(Type):
     def parts(self) -> Iterator[Type]:
         """The cases."""
         yield self.words
-        yield from self.cases.values()
+        yield from (member.type for member in self.shared)
+        yield from self.variants.values()
+
+
+class AlternateType(Type):
+    """An object or a text: the value alone says which. Such types may contain themselves, so their
+    parts are looked up when they are used.
+    """
+
+    def __init__(self, name: str, hints: Sequence[Any]) -> None:
+        self.name = name
+        self._hints = hints
+
+    @property
+    def choices(self) -> tuple[Type, ...]:
+        """What it can be."""
+        return tuple(type_of(hint) for hint in self._hints)
+
+    def parse(self, value: object, where: str) -> Any:
+        """A text as it is, an object as its type reads it."""
+        check_depth(where)
+        for choice in self.choices:
+            if isinstance(value, str if choice is STR else dict):
+                return choice.parse(value, where)
+        raise wrong_type(where, self.name)
+
+    def dump(self, value: Any) -> object:
+        """The JSON value."""
+        if isinstance(value, str):
+            return value
+        return next(choice for choice in self.choices if choice is not STR).dump(value)
+
+    @property
+    def title(self) -> str:
+        """The alternate's name."""
+        return self.name
+
+    def parts(self) -> Iterator[Type]:
+        """What it can be."""
+        yield from self.choices
+
+
+def check_depth(where: str) -> None:
+    """Raise `QmpError` for a value that is inside too many others of its kind."""
+    if where.count(".") >= MAX_DEPTH:
+        raise QmpError(f"Parameter '{where[:20]}...' is nested too deeply")
+
+
+class LazyType(Type):
+    """A type inside itself: it is looked up when it is used."""
+
+    def __init__(self, hint: Any) -> None:
+        self._hint = hint
+
+    @property
+    def target(self) -> Type:
+        """The type."""
+        return type_of(self._hint)
+
+    def parse(self, value: object, where: str) -> Any:
+        """As the type does."""
+        return self.target.parse(value, where)
+
+    def dump(self, value: Any) -> object:
+        """As the type does."""
+        return self.target.dump(value)
+
+    @property
+    def title(self) -> str:
+        """The type's."""
+        return self.target.title
+
+    def parts(self) -> Iterator[Type]:
+        """The type."""
+        yield self.target
+
+
+class RecursiveMark:
+    """Marks a member of the type that it is in."""
+
+
+Recursive = RecursiveMark()
+
+
+def _inside(where: str) -> str:
+    """What stands before the names of members of the value at `where`."""
+    return f"{where}." if where else ""
 
 
 _PLAIN: dict[object, Type] = {str: STR, int: INT, float: NUMBER, bool: BOOL, Any: ANY, object: ANY}
@@ -309,6 +411,13 @@ def type_of(annotation: Any) -> Type:
     tagged = next((mark for mark in marks if isinstance(mark, Tagged)), None)
     if tagged is not None:
         return _union(base, tagged)
+    if Recursive in marks:
+        return LazyType(base)
+    either = next((mark for mark in marks if isinstance(mark, Either)), None)
+    if either is not None:
+        return AlternateType(either.name, typing.get_args(base))
+    if any(isinstance(mark, Range) and mark.type_name == "uint64" for mark in marks):
+        return UINT64
     if base in _PLAIN:
         return _PLAIN[base]
     origin = typing.get_origin(base)
@@ -321,6 +430,7 @@ def type_of(annotation: Any) -> Type:
     raise TypeError(f"the monitor has no type for {annotation!r}")
 
 
+@functools.cache
 def object_type(cls: type) -> ObjectType:
     """The object that a dataclass describes."""
     hints = typing.get_type_hints(cls, include_extras=True)
@@ -330,13 +440,15 @@ def object_type(cls: type) -> ObjectType:
         optional = factory or field.default is not dataclasses.MISSING
         default = None if factory or not optional else field.default
         members.append(member(field.name, hints[field.name], optional=optional, default=default))
-    return ObjectType(cls.__name__, tuple(members), cls)
+    features: tuple[str, ...] = getattr(cls, "features", ())
+    return ObjectType(cls.__name__, tuple(members), cls, features=features)
 
 
 def member(attribute: str, annotation: Any, *, optional: bool, default: Any = None) -> Member:
     """The member that a field or parameter stands for."""
     base, marks = unwrap(annotation)
     name, doc = wire_name(attribute), ""
+    features: tuple[str, ...] = ()
     kept: list[object] = []
     for mark in marks:
         match mark:
@@ -344,10 +456,12 @@ def member(attribute: str, annotation: Any, *, optional: bool, default: Any = No
                 name = given
             case Doc(text=text):
                 doc = text
+            case Feature(name=word):
+                features += (word,)
             case _:
                 kept.append(mark)
     plain = functools.reduce(lambda hint, mark: Annotated[hint, mark], kept, base)
-    return Member(name, attribute, type_of(plain), optional, default, doc)
+    return Member(name, attribute, type_of(plain), optional, default, doc, features)
 
 
 def unwrap(hint: Any) -> tuple[Any, list[object]]:
@@ -368,10 +482,29 @@ def unwrap(hint: Any) -> tuple[Any, list[object]]:
 
 
 def _union(base: Any, tagged: Tagged) -> UnionType:
-    classes = typing.get_args(base) or (base,)
+    classes = [cls for cls in typing.get_args(base) or (base,) if cls is not types.NoneType]
     cases = {cls.case: object_type(cls) for cls in classes}
     words = word_type(f"{tagged.name}Kind", cases)
-    return UnionType(tagged.name, tagged.tag, tagged.nested, words, cases)
+    base_class = None if tagged.nested else _common_base(classes)
+    if base_class is None:
+        return UnionType(tagged.name, tagged.tag, tagged.nested, words, cases, (), cases)
+    shared = object_type(base_class).members
+    names = {member.name for member in shared}
+    own = {
+        word: dataclasses.replace(
+            case, members=tuple(member for member in case.members if member.name not in names)
+        )
+        for word, case in cases.items()
+    }
+    return UnionType(tagged.name, tagged.tag, "", words, cases, shared, own)
+
+
+def _common_base(classes: Sequence[type]) -> type | None:
+    """The dataclass that all of these derive from, if there is one."""
+    for base in classes[0].__mro__[1:]:
+        if dataclasses.is_dataclass(base) and all(issubclass(cls, base) for cls in classes):
+            return base
+    return None
 
 
 def word_type(name: str, words: Iterable[str]) -> EnumType:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ratite.block import Drive
+from ratite.block import BlockLayer
 from ratite.chardev import Chardev, Loop
 from ratite.core.log import Log
 from ratite.cpu.vcpu import Runner
@@ -40,8 +40,8 @@ class Backends(Protocol):
         """Character backends."""
 
     @property
-    def drives(self) -> Mapping[str, Drive]:
-        """Drives."""
+    def block(self) -> BlockLayer:
+        """Block nodes and drives."""
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""
@@ -135,6 +135,10 @@ class Vm(Protocol):
 
     def power_down(self) -> None:
         """Press the power button."""
+
+    def add_drive(self, text: str) -> str:
+        """Make a drive, in the words of `-drive`; returns its name. Raises `ConfigError` or
+        `HostError`."""
 
     def command_line_options(self) -> Iterable[OptionInfo]:
         """What the command line takes."""

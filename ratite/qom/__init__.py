@@ -30,6 +30,7 @@ from ratite.qom.property import (
     UInt64,
 )
 from ratite.qom.registry import Registry, registry
+from ratite.qom.schema import Either, Feature, Tagged
 
 __all__ = [
     "Container",
@@ -59,4 +60,7 @@ __all__ = [
     "UInt64",
     "Registry",
     "registry",
+    "Either",
+    "Feature",
+    "Tagged",
 ]

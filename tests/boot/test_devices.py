@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from ratite.cli.guest import GuestFiles
-from tests.boot.harness import Linux, kernel_options, make_vm
+from ratite.machines.machine import RunState
+from tests.boot.harness import PROMPT, Linux, kernel_options, make_vm
 
 pytestmark = pytest.mark.boot
 
@@ -26,15 +28,16 @@ class Furnished:
     disk: Path
     untouchable: Path
     template: Path
+    node: Path
     console: Path
 
 
 @pytest.fixture(scope="module")
 def furnished(guest: GuestFiles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Furnished]:
     directory = tmp_path_factory.mktemp("furnished")
-    names = ("disk", "untouchable", "template", "console")
+    names = ("disk", "untouchable", "template", "node", "console")
     paths = {name: directory / name for name in names}
-    for name in ("disk", "untouchable", "template"):
+    for name in names[:-1]:
         paths[name].write_bytes(name.encode().ljust(MIB, b"\xee"))
     flash = directory / "flash"
     flash.write_bytes(b"flash content".ljust(32 * MIB, b"\xff"))
@@ -42,6 +45,9 @@ def furnished(guest: GuestFiles, tmp_path_factory: pytest.TempPathFactory) -> It
     words: list[object] = ["-smp", 2, "-pflash", flash]
     for name, how in disks.items():
         words += ["-drive", f"file={paths[name]},format=raw,if=none,id={name},{how}"]
+    words += ["-blockdev", f"file,node-name=file,filename={paths['node']}"]
+    words += ["-blockdev", "raw,node-name=node,file=file"]
+    words += ["-device", "virtio-blk-device,drive=node,serial=node-1,werror=stop"]
     for name in reversed(disks):  # Linux numbers them as the device tree lists them
         words += ["-device", f"virtio-blk-device,drive={name},serial={name}-1"]
     words += ["-object", "rng-builtin,id=rng", "-device", "virtio-rng-device,rng=rng"]
@@ -108,6 +114,42 @@ def test_a_discard_gives_the_images_storage_back(furnished: Furnished) -> None:
     image = furnished.disk.read_bytes()
     assert image[: MIB // 2].endswith(b"\xee") and not image[MIB // 2 :].strip(b"\0")
     assert furnished.disk.stat().st_blocks * 512 <= 3 * MIB // 4
+
+
+def test_linux_follows_the_size_of_a_disk(furnished: Furnished) -> None:
+    linux = furnished.linux
+    name = block_device(linux, "node-1")
+    with linux.vm.machine.lock:
+        layer = linux.vm.backends.block
+        layer.resize(layer.find("", "node"), 3 * MIB)
+    wait = f"until [ $(blockdev --getsize64 {name}) = {3 * MIB} ]; do sleep 0.05; done"
+    linux.run(wait)
+    linux.run(f"echo grown | dd of={name} bs=1M seek=2 conv=fsync 2>/dev/null")
+    assert furnished.node.read_bytes()[2 * MIB :].startswith(b"grown\n")
+
+
+def test_linux_does_not_learn_of_an_error_that_stops_the_machine(
+    furnished: Furnished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linux, vm = furnished.linux, furnished.linux.vm
+    name = block_device(linux, "node-1")
+
+    def fail(offset: int, buffers: Sequence[memoryview]) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(vm.backends.block.graph.nodes["file"], "_writev", fail)
+    command = f"echo again | dd of={name} conv=fsync 2>/dev/null"
+    linux.send(f"({command}; echo written: $?)")
+    deadline = time.monotonic() + 30
+    while vm.machine.run_state is not RunState.IO_ERROR:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    monkeypatch.undo()
+    vm.start()
+    vm.serial.expect("written: 0\r\n")
+    vm.serial.expect(PROMPT)
+    assert furnished.node.read_bytes().startswith(b"again\n")
+    assert "error" not in linux.run("dmesg | tail -n 3")
 
 
 def test_the_guest_gets_entropy_from_the_host(furnished: Furnished) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ratite.cli.keyval import Settings, parse_json
 from ratite.core import ConfigError
-from ratite.core.keyval import parse_keyval, split_items
+from ratite.core.keyval import nest, parse_keyval, split_items
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,12 @@ def test_a_setting_that_nobody_took_is_refused_with_a_guess() -> None:
 
 
 def test_dotted_settings_nest_as_json_does() -> None:
-    dotted = Settings.read("file.driver=file,file.filename=x").nested("file")
-    json = Settings.read('{"file": {"driver": "file", "filename": "x"}}', json=True).nested("file")
-    assert isinstance(dotted, Settings) and isinstance(json, Settings)
-    assert dotted.rest() == json.rest()
+    flat = parse_keyval("driver=raw,file.driver=raw,file.file.filename=x,file.file.driver=file")
+    below = {"driver": "raw", "file": {"filename": "x", "driver": "file"}}
+    assert nest(flat) == {"driver": "raw", "file": below}
+
+
+@pytest.mark.parametrize("text", ["file=x,file.driver=y", "file.driver=y,file=x", "a.b=1,a.b.c=2"])
+def test_a_setting_is_a_value_or_has_settings_below(text: str) -> None:
+    with pytest.raises(ConfigError, match="is a setting and has settings"):
+        nest(parse_keyval(text))

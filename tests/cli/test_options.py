@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ratite.cli.draft import Topic, Wanted
 from ratite.cli.options import BY_NAME, OPTIONS, Append, Flag, Store, parse
 from ratite.core import ConfigError, GiB, HostError, MiB
+from ratite.core.disk import OnError
 from ratite.machines.config import (
     AccelConfig,
     AddressRange,
@@ -146,24 +147,56 @@ def test_a_drive_has_all_its_settings() -> None:
 def test_drives_without_a_number_take_the_first_free_one() -> None:
     arguments = "-pflash a -drive file=b,if=pflash,unit=2 -pflash c -drive file=d -drive file=e"
     drives = parse(arguments.split()).drives
-    assert [drive.id for drive in drives] == ["pflash0", "pflash2", "pflash1", "virtio0", "virtio1"]
+    assert [drive.id for drive in drives] == ["pflash0", "pflash2", "pflash1", "none0", "none1"]
+
+
+def test_what_is_said_of_a_drives_nodes_has_their_types() -> None:
+    text = (
+        "file=a.img,if=none,id=d0,node-name=n0,file.locking=off,file.aio-max-batch=3,offset=512,"
+        "cache.direct=on,detect-zeroes=on,force-share=off"
+    )
+    (drive,) = parse(["-drive", text]).drives
+    assert drive.options == {
+        "file": {"locking": "off", "aio-max-batch": 3},
+        "cache": {"direct": True},
+        "node-name": "n0",
+        "offset": 512,
+        "detect-zeroes": "on",
+        "force-share": False,
+    }
+
+
+def test_limits_are_written_in_two_ways() -> None:
+    text = "file=a,bps=1,iops_wr_max=2,throttling.bps-read-max-length=3,throttling.iops-size=4"
+    (drive,) = parse(["-drive", f"{text},group=g"]).drives
+    assert drive.limits == {"bps": 1, "iops_wr_max": 2, "bps_rd_max_length": 3, "iops_size": 4}
+    assert drive.limits_group == "g"
+
+
+def test_a_drive_says_what_becomes_of_errors() -> None:
+    (drive,) = parse(["-drive", "file=a,werror=stop,rerror=ignore,stats-account-failed=off"]).drives
+    assert (drive.on_write_error, drive.on_read_error) == (OnError.STOP, OnError.IGNORE)
+    assert drive.account_invalid and not drive.account_failed
 
 
 BLOCKDEV = BlockdevConfig(
-    "raw",
-    "n",
-    file=BlockdevConfig("file", "", filename=Path("x"), locking=False),
-    read_only=True,
-    direct=True,
+    {
+        "driver": "raw",
+        "node-name": "n",
+        "read-only": True,
+        "cache": {"direct": True},
+        "file": {"driver": "file", "filename": "x", "locking": "off"},
+        "offset": 512,
+    }
 )
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "driver=raw,node-name=n,read-only=on,cache.direct=on,"
-        "file.driver=file,file.filename=x,file.locking=off",
-        '{"driver":"raw","node-name":"n","read-only":true,"cache":{"direct":true},'
+        "raw,node-name=n,read-only=on,cache.direct=on,"
+        "file.driver=file,file.filename=x,file.locking=off,offset=0x200",
+        '{"driver":"raw","node-name":"n","read-only":true,"cache":{"direct":true},"offset":512,'
         '"file":{"driver":"file","filename":"x","locking":"off"}}',
     ],
 )
@@ -218,7 +251,26 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
         ("-m 0", "-m: a guest without memory cannot start"),
         ("-m 1G,maxmem=2G", "-m: maxmem above size needs slots for the memory to come"),
         ("-m 1G,slots=2", "-m: slots needs maxmem: the size that they can add up to"),
-        ("-drive if=none", "-drive: file= is missing"),
+        ("-drive if=virtio", "-drive: file= is missing"),
+        ("-drive file=x,iops=many", "-drive: iops: 'many' is not a whole number"),
+        ("-drive file=x,rerror=enospc", "-drive: 'enospc' invalid read error action"),
+        ("-drive file=x,werror=no", "-drive: werror: 'no' is not known; known: auto, enospc, "
+         "ignore, report, stop"),
+        ("-drive file=x,bsp=1", "-drive: 'bsp' is not known"),
+        ("-drive file=x,copy-on-read=on", "-drive: copy-on-read=on is not offered; leave it out"),
+        ("-drive file=x,readonly=on,read-only=on",
+         "-drive: 'read-only' and its alias 'readonly' can't be used at the same time"),
+        ("-drive file=x,format=raw,driver=raw",
+         "-drive: Cannot specify both 'driver' and 'format'"),
+        ("-drive file=x,id=1", "-drive: id '1': a letter first, then letters, digits, "
+         "'-', '.', '_'"),
+        ("-drive file=x,offset=half", "-drive: Parameter 'offset' expects integer"),
+        ("-blockdev file,read-only=maybe", "-blockdev: Parameter 'read-only' expects 'on' or "
+         "'off'"),
+        ("-blockdev raw,file.driver=raw,file.size=1k",
+         "-blockdev: Parameter 'file.size' expects integer"),
+        ("-blockdev file,filename=a,filename.x=b",
+         "-blockdev: 'filename' is a setting and has settings: 'filename.x'"),
         ("-drive file=x,if=foo", "-drive: if: 'foo' is not known; known: none, pflash, virtio"),
         ("-drive file=x,readonly=maybe", "-drive: readonly: 'maybe' is neither 'on' nor 'off'"),
         (
@@ -227,7 +279,7 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
         ),
         (
             "-drive file=x,index=1 -drive file=y,index=1",
-            "-drive: two drives with if=virtio,index=1",
+            "-drive: two drives with if=none,index=1",
         ),
         ("-device id=x", "-device: 'driver' is missing"),
         ("-device a,id=1x",

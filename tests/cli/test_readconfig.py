@@ -181,7 +181,10 @@ def test_what_is_wrong_is_told_with_file_and_line(
         ),
         ('[object "o"]\nqom-type = "nosuch"\n', "2: invalid object type: nosuch"),
         ('[chardev "c"]\nbackend = "null"\nfoo = "x"\n', "3: Property 'chardev-null.foo' not"),
-        ('[drive "d"]\nfile = "/no/such/file"\n', "2: image '/no/such/file' does not exist"),
+        (
+            '[drive "d"]\nfile = "/no/such/file"\n',
+            "2: Could not open '/no/such/file': No such file or directory",
+        ),
     ],
 )
 def test_what_turns_out_to_be_wrong_later_is_told_like_that(

@@ -112,7 +112,7 @@ CASES = """
 -bios directory                          | -bios: cannot read 'directory': Is a directory
 -bios empty                              | -bios: empty is empty
 -bios {python}                           | is an ELF file for another machine (EM_
--pflash none                             | image 'none' does not exist
+-pflash none                             | -pflash: Could not open 'none': No such file or directory
 -pflash disk                             | -pflash, flash 0: device requires 33554432 bytes
 -fw_cfg name=opt/x,file=none             | -fw_cfg: cannot read 'none': No such file or directory
 -fw_cfg name=opt/x,string=y -fw_cfg name=opt/x,string=z | -fw_cfg: there is a file 'opt/x' already
@@ -217,18 +217,41 @@ stray                                    | 'stray' is no option
 -kernel                                  | -kernel: needs a value: FILE
 
 # disk images
--drive file=none,if=none,id=a            | image 'none' does not exist
--drive file=directory,if=none,id=a       | image 'directory' is a directory, not a disk image
--drive file=/dev/null,if=none,id=a       | image '/dev/null' is neither a file nor a block device
--drive file=/sys/kernel/notes,id=a       | cannot open image '/sys/kernel/notes' for writing
+-drive file=none,if=none,id=a            | -drive: Could not open 'none': No such file or directory
+-drive file=directory,if=none,id=a       | -drive: Could not open 'directory': Is a directory
+-drive file=directory,if=none,id=a,readonly=on | 'file' driver requires 'directory' to be a regular file
+-drive file=/dev/null,if=none,id=a       | 'file' driver requires '/dev/null' to be a regular file
+-drive file=/sys/kernel/notes,id=a       | Could not open '/sys/kernel/notes': Permission denied; to use it read-only
 -drive file=disk,if=none,id=a,format=vdi | -drive: format: 'vdi' is not known
 -drive file=disk,id=a,cache=never        | -drive: cache: 'never' is not known
--drive if=none,id=a                      | -drive: file= is missing
+-drive if=pflash                         | -drive: file= is missing
+-drive if=none,id=a -device virtio-blk-device,drive=a | Device needs media, but drive is empty
+-drive file=disk,id=a,detect-zeroes=unmap | setting detect-zeroes to unmap is not allowed without
+-drive file=disk,id=a,aio=native         | aio=native was specified, but it requires cache.direct=on
+-drive file=disk,id=a,iops=-1            | bps/iops/max values must be within
+-drive file=disk,id=a,node-name=a        | Device name 'a' conflicts with an existing node name
 -drive file=disk,if=none,id=a -drive file=disk2,if=none,id=a | -drive: id 'a' is given twice
--drive file=disk,if=none,id=a -drive file=disk,if=none,id=b  | image 'disk' is in use
--drive file=disk,if=none,id=a -device virtio-blk-device,drive=a -device virtio-blk-device,drive=a | drive 'a' is in use by another device
+-drive file=disk,if=none,id=a -drive file=disk,if=none,id=b  | -drive: Failed to get "write" lock; is another process using the image [disk]?
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a -device virtio-blk-device,drive=a | Drive 'a' is already in use by another device
 -drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues must be between
 -drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | logical_block_size must be
+
+# block nodes
+-blockdev nosuch,node-name=n             | -blockdev: Parameter 'driver' does not accept value 'nosuch'
+-blockdev file,node-name=n               | -blockdev: Parameter 'filename' is missing
+-blockdev file,node-name=n,filename=none | -blockdev: Could not open 'none': No such file or directory
+-blockdev file,node-name=n,filename=disk,nosuch=1 | -blockdev: Parameter 'nosuch' is unexpected
+-blockdev file,filename=disk             | -blockdev: 'node-name' must be specified for the root node
+-blockdev file,node-name=1,filename=disk | -blockdev: Invalid node-name: '1'
+-blockdev raw,node-name=n,file=nosuch    | -blockdev: Cannot find device='nosuch' nor node-name='nosuch'
+-blockdev raw,node-name=n,file.driver=file,file.filename=disk,file.x=1 | -blockdev: Parameter 'file.x' is unexpected
+-blockdev raw,node-name=n,file.driver=file,file.filename=disk,offset=1G | -blockdev: Parameter 'offset' expects integer
+-blockdev raw,node-name=n,file.driver=file,file.filename=disk,size=100 | -blockdev: Specified size is not multiple of 512
+-blockdev '{{"driver":'                  | -blockdev: not a JSON object
+-blockdev null-co,node-name=n -blockdev null-co,node-name=n | -blockdev: Duplicate nodes with node-name='n'
+-blockdev null-co,node-name=n -drive file=disk,id=n | -drive: Device name 'n' conflicts with an existing node name
+-blockdev null-co,node-name=n -device virtio-blk-device,drive=n -device virtio-blk-device,drive=n | Permission conflict on node 'n': permissions 'write' are both required by block device '/machine/peripheral-anon/device[0]'
+-blockdev null-co,node-name=n,read-only=on -blockdev raw,node-name=r,file=n -device virtio-blk-device,drive=r | -device virtio-blk-device: Block node is read-only
 """  # noqa: E501
 
 WORDS = {
@@ -272,7 +295,7 @@ def test_a_read_only_image_is_not_opened_for_writing(files: Path, tmp_path: Path
     if os.access(image, os.W_OK):
         pytest.skip("root writes everything")
     answer = run(files, "-drive", f"file={image},if=none,id=a")
-    assert f"cannot open image '{image}' for writing: Permission denied" in answer
+    assert f"Could not open '{image}': Permission denied" in answer
     assert "readonly=on" in answer
 
 
@@ -284,7 +307,9 @@ def test_an_image_that_another_ratite_uses_is_refused(files: Path, tmp_path: Pat
     subprocess.run([*SYSTEM, *QUIET, *words], check=True, timeout=60)
     try:
         answer = run(files, "-drive", drive)
-        assert answer.startswith(f"image '{image}' is in use by another process")
+        assert answer.startswith(
+            f'-drive: Failed to get "write" lock; is another process using the image [{image}]?'
+        )
     finally:
         os.kill(int(pid_file.read_text()), signal.SIGTERM)
     deadline = time.monotonic() + 20

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
 from ratite.core import FakeClock
 from ratite.core.char import CharEvent
+from ratite.core.disk import ErrorAction
 from ratite.devices.char.backend import CharFrontend
 from ratite.devices.power import PowerAction
 from ratite.memory import AddressSpace, MemoryRegion, RamList
@@ -79,6 +81,19 @@ class FakeDisk:
         self.data = bytearray(data)
         self.read_only = read_only
         self.error = 0
+        self.user: Any = None
+
+    def attach(self, user: Any, terms: Any, /) -> None:
+        self.user = user
+
+    def detach(self) -> None:
+        self.user = None
+
+    def failed(self, is_write: bool, code: int, /) -> ErrorAction:
+        return ErrorAction.REPORT
+
+    def refused(self, access: Any, /) -> None:
+        pass
 
     @property
     def size(self) -> int:

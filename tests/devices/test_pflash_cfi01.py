@@ -257,6 +257,7 @@ def test_a_drive_must_fit_and_be_readable(make: Callable[..., PflashCfi01], make
     broken.error = 5
     with pytest.raises(HostError, match="read the flash image 'd0'"):
         make(drive=broken)
+    assert broken.user is None
 
 
 @pytest.mark.parametrize(
@@ -281,7 +282,9 @@ def test_unrealize_gives_the_memory_back(ram_list: RamList, make_disk: Any) -> N
     disk = make_disk(bytes(4 * BLOCK))
     flash = PflashCfi01(ram_list, num_blocks=4, sector_length=BLOCK, drive=disk)
     flash.realize()
+    assert disk.user is flash
     flash.unrealize()
+    assert disk.user is None
     assert ram_list.blocks == () and flash.regions == []
     flash.realize()
 

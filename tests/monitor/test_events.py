@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from ratite.chardev import Loop
+from ratite.core.disk import ErrorAction
 from ratite.devices.notice import IoFailed
 from ratite.monitor.event import SECOND_NS, EventBus, Message
 from ratite.monitor.events import Stop, VserportChange
@@ -88,12 +89,13 @@ def test_a_failing_disk_is_announced(make_vm: MakeVm) -> None:
     machine = make_vm()
     qmp = machine.client()
     with machine.vm.machine.lock:
-        machine.vm.hub.noticed(IoFailed("d0", True, errno.ENOSPC, True))
+        failure = IoFailed("d0", "#block001", True, errno.ENOSPC, ErrorAction.REPORT, True)
+        machine.vm.hub.noticed(failure)
     assert qmp.event("BLOCK_IO_ERROR")["data"] == {
         "device": "d0",
         "operation": "write",
         "action": "report",
         "reason": "No space left on device",
-        "node-name": "#d0",
+        "node-name": "#block001",
         "nospace": True,
     }

@@ -301,7 +301,7 @@ def test_drives_are_described(make_vm: MakeVm, tmp_path: Path) -> None:
     assert stats["stats"]["rd_bytes"] == 0 and stats["device"] == "d0"
     text = qmp.hmp("info block")
     assert text == (
-        f"d0 (#d0): {image} (raw, read-only)\n"
+        f"d0 (#block001): {image} (raw, read-only)\n"
         "    Attached to:      /machine/peripheral-anon/device[0]\n"
         "    Cache mode:       writeback, direct\n"
     )

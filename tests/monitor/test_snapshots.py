@@ -23,7 +23,8 @@ def disk(tmp_path: Path) -> Path:
 @pytest.fixture
 def machine(make_vm: MakeVm, disk: Path) -> MonitoredVm:
     return make_vm(
-        f"-drive file={disk},format=raw,if=none,id=d0 -device virtio-blk-device,drive=d0"
+        f"-drive file={disk},format=raw,if=none,id=d0,node-name=n0 "
+        "-device virtio-blk-device,drive=d0"
     )
 
 
@@ -70,7 +71,8 @@ def test_a_snapshot_of_the_same_tag_replaces_the_older_one(
 
 def test_the_drives_content_comes_back(client: QmpClient, disk: Path, machine: MonitoredVm) -> None:
     assert client.hmp("savevm foo") == ""
-    node = machine.vm.backends.drives["d0"].node
+    node = machine.vm.disks["d0"].node
+    assert node is not None
     node.writev(0, [memoryview(bytearray(b"other"))])
     node.writev(MiB - 4, [memoryview(bytearray(b"tail"))])
     assert client.hmp("loadvm foo") == ""
@@ -133,7 +135,7 @@ def test_a_host_that_refuses_leaves_the_older_snapshot(
     client: QmpClient, disk: Path, monkeypatch: pytest.MonkeyPatch, machine: MonitoredVm
 ) -> None:
     assert client.hmp("savevm foo") == ""
-    drive = machine.vm.backends.drives["d0"]
+    drive = machine.vm.disks["d0"]
 
     def refuse(path: str) -> None:
         raise OSError(28, "No space left on device")
@@ -147,7 +149,7 @@ def test_a_host_that_refuses_leaves_the_older_snapshot(
     assert len(client.hmp("info snapshots").splitlines()) == 3
 
 
-JOB = {"job_id": "j", "tag": "t", "vmstate": "#d0", "devices": ["#d0"]}
+JOB = {"job_id": "j", "tag": "t", "vmstate": "n0", "devices": ["n0"]}
 
 
 def statuses(client: QmpClient, count: int) -> list[str]:

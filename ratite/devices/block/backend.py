@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ratite.core.disk import Access, DiskTerms, ErrorAction
+
 Done = Callable[[int], None]
+
+
+class BlockUser(Protocol):
+    """What a disk needs of the device that has it."""
+
+    id: str
+
+    @property
+    def path(self) -> str:
+        """Its path in the composition tree."""
+
+    def resized(self) -> None:
+        """The disk has another size."""
+
+    def retry(self) -> None:
+        """Do the requests again that were kept when an error stopped the machine."""
 
 
 class BlockBackend(Protocol):
@@ -16,8 +34,23 @@ class BlockBackend(Protocol):
     until then.
     """
 
-    id: str
     write_cache: bool  # off: a write is on stable storage when it is done
+
+    @property
+    def id(self) -> str:
+        """What the user calls it."""
+
+    def attach(self, user: BlockUser, terms: DiskTerms, /) -> None:
+        """Serve this device from now on. Raises `ConfigError` or `HostError`."""
+
+    def detach(self) -> None:
+        """Serve the device no more."""
+
+    def failed(self, is_write: bool, code: int, /) -> ErrorAction:
+        """What shall be done about an error of the host's; it has been told to others."""
+
+    def refused(self, access: Access, /) -> None:
+        """Count a request that the device refused."""
 
     @property
     def size(self) -> int:

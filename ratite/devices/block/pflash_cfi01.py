@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Annotated, Literal
 
+from ratite.core.disk import DEFAULT_TERMS
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.size import KiB
 from ratite.core.trace import TraceEvent
@@ -216,6 +217,7 @@ class PflashCfi01(Device):
         self._buffer_size = (1 << _BUFFER_BITS) * self._chips
         self._block = self._ram_list.alloc(self.flash_name, self.size)
         if self.drive is not None:
+            self.drive.attach(self, DEFAULT_TERMS)
             self._load(self.drive)
         self.add_region(
             MemoryRegion.rom_device(
@@ -234,6 +236,7 @@ class PflashCfi01(Device):
         if self.drive is not None:
             self.drive.flush(lambda error: None)
             self.drive.drain()
+            self.drive.detach()
         self._ram_list.free(self._block)
         self.regions.pop().unparent()
         super().unrealize()
@@ -428,6 +431,12 @@ class PflashCfi01(Device):
 
     # -- the drive
 
+    def resized(self) -> None:
+        """Nothing: the drive was asked not to change its size."""
+
+    def retry(self) -> None:
+        """Nothing: requests that fail are not kept."""
+
     def _check(self) -> None:
         if not self.flash_name:
             raise ConfigError(f"{self.type_name}: 'name' must be set")
@@ -449,6 +458,7 @@ class PflashCfi01(Device):
         drive.readv(0, [self._block.view[: self.size]], errors.append)
         drive.drain()
         if any(errors):
+            drive.detach()
             self._ram_list.free(self._block)
             raise HostError.from_os("read the flash image", OSError(errors[0], ""), drive.id)
 

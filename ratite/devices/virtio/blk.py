@@ -1,7 +1,7 @@
 """Virtio block device.
 
 Source: Virtio 1.2, chapter 5.2 (block device). Not modelled: SCSI commands, secure erase, zones,
-lifetime; `rerror` and `werror` that stop the machine.
+lifetime, merging of requests.
 
 Data move between the host's image and guest RAM without a copy here. A request that the host
 answers from its page cache is finished within the notification; the others finish later.
@@ -10,16 +10,16 @@ answers from its page cache is finished within the notification; the others fini
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
+from ratite.core.choice import OnOffAuto
+from ratite.core.disk import Access, DiskTerms, ErrorAction, OnError
 from ratite.core.errors import ConfigError
 from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
-from ratite.devices.notice import IoFailed
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
@@ -76,22 +76,6 @@ def virtio_blk_req_complete(vdev: Object, head: int, status: int) -> str:
     return f"vdev {vdev.path} req {head} status {status}"
 
 
-class OnOffAuto(Enum):
-    """A choice that can be left to the device."""
-
-    ON = "on"
-    OFF = "off"
-    AUTO = "auto"
-
-
-class ErrorPolicy(Enum):
-    """What becomes of an error of the host's."""
-
-    AUTO = "auto"  # report
-    REPORT = "report"
-    IGNORE = "ignore"
-
-
 @dataclass(frozen=True)
 class BlockOptions(PropertyGroup):
     """Properties that every disk has."""
@@ -106,12 +90,30 @@ class BlockOptions(PropertyGroup):
     opt_io_size: Annotated[Size, Named("opt_io_size")] = 0
     discard_granularity: Annotated[Size, Named("discard_granularity")] = AUTO_GRANULARITY
     write_cache: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
-    share_rw: Annotated[bool, Doc("accepted; the image's own option decides")] = False
-    rerror: Annotated[ErrorPolicy, Doc("report/ignore/auto")] = ErrorPolicy.AUTO
-    werror: Annotated[ErrorPolicy, Doc("report/ignore/auto")] = ErrorPolicy.AUTO
+    share_rw: Annotated[bool, Doc("let others write to the image")] = False
+    account_invalid: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
+    account_failed: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
+    rerror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
+        OnError.AUTO
+    )
+    werror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
+        OnError.AUTO
+    )
     cyls: UInt32 = 0
     heads: UInt32 = 0
     secs: UInt32 = 0
+
+    @property
+    def terms(self) -> DiskTerms:
+        """How the drive is used."""
+        return DiskTerms(
+            self.share_rw,
+            True,
+            self.rerror,
+            self.werror,
+            self.account_invalid.chosen,
+            self.account_failed.chosen,
+        )
 
 
 BLOCK_DEFAULTS = BlockOptions()
@@ -125,6 +127,8 @@ class VirtioBlk(VirtioDevice):
     device_id = 2
 
     write_cache = State(True)  # as the driver has switched it; by `save`
+    stopped_requests = State[list[tuple[int, int]]](factory=lambda _: [], element=(0, 0))
+    """Queue and head of requests that an error of the host's keeps until the machine runs again."""
 
     def __init__(
         self,
@@ -171,8 +175,9 @@ class VirtioBlk(VirtioDevice):
         self._check()
         if self.num_queues == AUTO_QUEUES:
             self.num_queues = 1
-        if self.block.write_cache is not OnOffAuto.AUTO:
-            self.drive.write_cache = self.block.write_cache is OnOffAuto.ON
+        self.drive.attach(self, self.block.terms)
+        if self.block.write_cache.chosen is not None:
+            self.drive.write_cache = self.block.write_cache.chosen
         self._write_cache = self.drive.write_cache
         for _ in range(self.num_queues):
             self.add_queue(self.queue_size, self._run)
@@ -182,6 +187,7 @@ class VirtioBlk(VirtioDevice):
         """Finish all requests and drop the queues."""
         super().unrealize()
         self.queues.clear()
+        self._disk.detach()
 
     def _check(self) -> None:
         for name, size in (
@@ -236,15 +242,39 @@ class VirtioBlk(VirtioDevice):
 
     def stopped(self, queues: Sequence[VirtQueue]) -> None:
         """Finish the requests in flight."""
+        gone = {queue.index for queue in queues}
+        self.stopped_requests = [entry for entry in self.stopped_requests if entry[0] not in gone]
         if self.drive is not None and self.realized:
             self.drive.drain()
             self.drive.write_cache = self._write_cache
+
+    def resized(self) -> None:
+        """Tell the driver of the disk's new size."""
+        if self.realized:
+            self.config_changed()
+
+    def retry(self) -> None:
+        """Do again what errors have stopped: the machine runs."""
+        waiting, self.stopped_requests = self.stopped_requests, []
+        for index, head in waiting:
+            queue = self.queues[index]
+            element = queue.retake(head)
+            if element is None or not self._start(queue, element):
+                return
 
     def save(self) -> dict[str, object]:
         """The migrated state, with no request in flight."""
         self._disk.drain()
         self.write_cache = self._disk.write_cache
         return super().save()
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise `ConfigError` if `load` could not take this."""
+        super().check(saved)
+        stopped = saved["stopped_requests"]
+        known = all(0 <= index < len(self.queues) for index, _ in stopped)
+        if not known or len(stopped) > sum(queue.max_size for queue in self.queues):
+            raise ConfigError(f"saved state of '{self.type_name}' has a wrong 'stopped_requests'")
 
     def loaded(self) -> None:
         """Set the queues up as they were, and the write cache."""
@@ -332,7 +362,7 @@ class VirtioBlk(VirtioDevice):
         if trace := self.log.trace:
             trace(virtio_blk_handle_read, self, element.head, sector, size // SECTOR)
         if not self._in_range(sector, size):
-            self._answer(queue, element, S_IOERR)
+            self._refuse(queue, element, Access.READ)
             return
         buffers = element.writable
         if len(buffers[-1]) == 1:
@@ -347,7 +377,7 @@ class VirtioBlk(VirtioDevice):
         if trace := self.log.trace:
             trace(virtio_blk_handle_write, self, element.head, sector, size // SECTOR)
         if self._disk.read_only or not self._in_range(sector, size):
-            self._answer(queue, element, S_IOERR)
+            self._refuse(queue, element, Access.WRITE)
             return
         done = partial(self._finish, queue, element, True)
         self._disk.writev(sector * SECTOR, _after_header(element.readable), done)
@@ -371,7 +401,8 @@ class VirtioBlk(VirtioDevice):
         limit = self.max_discard_sectors if kind == T_DISCARD else self.max_write_zeroes_sectors
         size = sectors * SECTOR
         if self._disk.read_only or sectors > limit or not self._in_range(sector, size):
-            self._answer(queue, element, S_IOERR)
+            access = Access.UNMAP if kind == T_DISCARD else Access.WRITE
+            self._refuse(queue, element, access)
             return
         done = partial(self._finish, queue, element, True)
         if kind == T_DISCARD:
@@ -380,16 +411,21 @@ class VirtioBlk(VirtioDevice):
             unmap = bool(flags & WRITE_ZEROES_UNMAP)
             self._disk.write_zeroes(sector * SECTOR, size, unmap, done)
 
+    def _refuse(self, queue: VirtQueue, element: Element, access: Access) -> None:
+        """Answer a request that cannot be done on this disk."""
+        self._disk.refused(access)
+        self._answer(queue, element, S_IOERR)
+
     def _finish(self, queue: VirtQueue, element: Element, is_write: bool, code: int) -> None:
         """Answer a request that the drive has done. Runs: per request."""
         if trace := self.log.trace:
             trace(virtio_blk_rw_complete, self, element.head, -code)
-        failed = False
-        if code:
-            policy = self.block.werror if is_write else self.block.rerror
-            failed = policy is not ErrorPolicy.IGNORE
-            self.notify(IoFailed(self._disk.id, is_write, code, failed))
-        self._answer(queue, element, S_IOERR if failed else S_OK)
+        action = self._disk.failed(is_write, code) if code else ErrorAction.IGNORE
+        if action is not ErrorAction.STOP:
+            self._answer(queue, element, S_IOERR if action is ErrorAction.REPORT else S_OK)
+        elif element.epoch == queue.epoch:
+            self.stopped_requests.append((queue.index, element.head))
+            queue.put_aside(element)
 
     def _answer(self, queue: VirtQueue, element: Element, status: int) -> None:
         if element.epoch != queue.epoch:

@@ -221,6 +221,30 @@ class VirtQueue:
             self.last_available = (self.last_available - 1) & 0xFFFF
             self.in_use -= 1
 
+    def put_aside(self, element: Element) -> None:
+        """Keep a chain, for `retake` by its head: here or, if the queue is saved, where it is
+        loaded.
+        """
+        if element.epoch == self.epoch:
+            self.in_use -= 1
+
+    def retake(self, head: int) -> Element | None:
+        """The chain that was put aside; None if the guest has made nonsense of it, which breaks the
+        device, or has reset the queue.
+        """
+        if not self.ready:
+            return None
+        element = Element(head, self.epoch)
+        try:
+            if self._owner.memory.flatview is not self._flatview:
+                self._map_rings()
+            self._walk(element)
+        except _Malformed as error:
+            self._break(str(error))
+            return None
+        self.in_use += 1
+        return element
+
     def push(self, element: Element, written: int) -> None:
         """Give a chain back to the guest, with `written` bytes in its writable buffers.
 

@@ -1,30 +1,44 @@
-"""Drives and their images.
+"""What there is of drives and block nodes, and what they have done.
 
-Source: QEMU's QMP reference, "Block devices". Not modelled: throttling, encryption, jobs.
+Source: QEMU's QMP reference, "Block devices". Not modelled: encryption, dirty bitmaps, jobs,
+latency histograms, statistics by interval.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from time import monotonic_ns
+from typing import Annotated, Any, ClassVar
 
-from ratite.block import Drive
-from ratite.devices import Device
+from ratite.block import (
+    BlockNode,
+    DetectZeroes,
+    Drive,
+    DriveStats,
+    FileNode,
+    HostDeviceNode,
+    OverlayNode,
+)
+from ratite.block.overlay import CLUSTER
+from ratite.block.throttle import KINDS
+from ratite.core.disk import IoStatus
 from ratite.monitor.command import command
+from ratite.monitor.types import Recursive
 from ratite.monitor.vm import Vm
-from ratite.qom import Doc, Named
+from ratite.qom import Doc, Named, Tagged
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image file."""
+    """An image."""
 
     filename: str
     format: str
     virtual_size: Annotated[int, Doc("bytes that the guest sees")]
-    actual_size: Annotated[int | None, Doc("bytes that the file takes")] = None
+    actual_size: Annotated[int | None, Doc("bytes that the host keeps for it")] = None
     dirty_flag: bool | None = None
+    cluster_size: int | None = None
+    backing_image: Annotated[ImageInfo | None, Recursive, Doc("the image below")] = None
 
 
 @dataclass(frozen=True)
@@ -36,24 +50,39 @@ class BlockdevCacheInfo:
     no_flush: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BlockDeviceInfo:
-    """One node of the block graph. The limits are 0: none."""
+    """One block node; in a drive, with the drive's limits. A limit of 0 is none."""
 
     file: str
     node_name: str
     ro: Annotated[bool, Doc("read-only")]
     drv: Annotated[str, Doc("the driver")]
+    backing_file: Annotated[str | None, Named("backing_file")] = None
     backing_file_depth: Annotated[int, Named("backing_file_depth")]
     encrypted: bool
-    detect_zeroes: Annotated[str, Named("detect_zeroes")]
-    bps: int
-    bps_rd: Annotated[int, Named("bps_rd")]
-    bps_wr: Annotated[int, Named("bps_wr")]
-    iops: int
-    iops_rd: Annotated[int, Named("iops_rd")]
-    iops_wr: Annotated[int, Named("iops_wr")]
+    detect_zeroes: Annotated[DetectZeroes, Named("detect_zeroes")]
+    bps: int = 0
+    bps_rd: Annotated[int, Named("bps_rd")] = 0
+    bps_wr: Annotated[int, Named("bps_wr")] = 0
+    iops: int = 0
+    iops_rd: Annotated[int, Named("iops_rd")] = 0
+    iops_wr: Annotated[int, Named("iops_wr")] = 0
     image: ImageInfo
+    bps_max: Annotated[int | None, Named("bps_max")] = None
+    bps_rd_max: Annotated[int | None, Named("bps_rd_max")] = None
+    bps_wr_max: Annotated[int | None, Named("bps_wr_max")] = None
+    iops_max: Annotated[int | None, Named("iops_max")] = None
+    iops_rd_max: Annotated[int | None, Named("iops_rd_max")] = None
+    iops_wr_max: Annotated[int | None, Named("iops_wr_max")] = None
+    bps_max_length: Annotated[int | None, Named("bps_max_length")] = None
+    bps_rd_max_length: Annotated[int | None, Named("bps_rd_max_length")] = None
+    bps_wr_max_length: Annotated[int | None, Named("bps_wr_max_length")] = None
+    iops_max_length: Annotated[int | None, Named("iops_max_length")] = None
+    iops_rd_max_length: Annotated[int | None, Named("iops_rd_max_length")] = None
+    iops_wr_max_length: Annotated[int | None, Named("iops_wr_max_length")] = None
+    iops_size: Annotated[int | None, Named("iops_size")] = None
+    group: Annotated[str | None, Doc("the drives that share the limits")] = None
     cache: BlockdevCacheInfo
     write_threshold: Annotated[int, Named("write_threshold")]
 
@@ -62,69 +91,101 @@ class BlockDeviceInfo:
 class BlockInfo:
     """One drive."""
 
-    device: Annotated[str, Doc("its id")]
+    device: Annotated[str, Doc("its name; empty if only its node has one")]
     type: Annotated[str, Doc("always `unknown`")]
-    removable: bool
+    removable: Annotated[bool, Doc("whether its medium can be changed")]
     locked: bool
     qdev: Annotated[str | None, Doc("id or path of the device that has it")] = None
-    io_status: str | None = None
-    inserted: BlockDeviceInfo | None = None
+    inserted: Annotated[BlockDeviceInfo | None, Doc("the node in it")] = None
+    tray_open: Annotated[bool | None, Named("tray_open")] = None
+    io_status: Annotated[IoStatus | None, Doc("where errors can stop the machine")] = None
 
 
-def describe(drive: Drive) -> BlockDeviceInfo:
-    """The node of a drive."""
-    node = drive.node
-    actual = None
-    if os.path.exists(node.name):
-        actual = os.stat(node.name).st_blocks * 512
-    image = ImageInfo(node.name, "raw", node.size, actual, False)
-    cache = BlockdevCacheInfo(drive.write_cache, node.cache.direct, node.cache.ignores_flush)
+def describe_node(node: BlockNode, drive: Drive | None = None, *, flat: bool = False) -> Any:
+    """A node, with the limits and the cache of the drive that it is in; `flat` leaves out what lies
+    below.
+    """
+    backing = node.backing
+    depth = 0
+    while backing is not None and not flat:
+        depth += 1
+        backing = backing.backing
+    options = node.options
+    writeback = drive.write_cache if drive is not None else True
     return BlockDeviceInfo(
-        file=node.name,
-        node_name=f"#{drive.id}",
+        file=node.filename,
+        node_name=node.name,
         ro=node.read_only,
-        drv="raw",
-        backing_file_depth=0,
+        drv=node.driver,
+        backing_file=node.backing.filename if node.backing is not None else None,
+        backing_file_depth=depth,
         encrypted=False,
-        detect_zeroes="off",
-        bps=0,
-        bps_rd=0,
-        bps_wr=0,
-        iops=0,
-        iops_rd=0,
-        iops_wr=0,
-        image=image,
-        cache=cache,
-        write_threshold=0,
+        detect_zeroes=options.detect_zeroes or DetectZeroes.OFF,
+        image=_describe_image(node, flat=flat),
+        cache=BlockdevCacheInfo(writeback, options.direct, options.no_flush),
+        write_threshold=_signed(node.write_threshold),
+        **_limits(drive),
     )
 
 
-def users(vm: Vm) -> dict[int, str]:
-    """The device that has each drive, by the drive's identity: its id, or its path."""
-    found = {}
-    for node in vm.machine.walk():
-        if isinstance(node, Device):
-            for entry in node.properties().values():
-                if entry.kind == "drive" and (drive := entry.get(node)) is not None:
-                    found[id(drive)] = node.id or node.path
+def _describe_image(node: BlockNode, *, flat: bool) -> ImageInfo:
+    backing = node.backing
+    return ImageInfo(
+        filename=node.filename,
+        format=node.driver,
+        virtual_size=node.size,
+        actual_size=node.allocated_size,
+        dirty_flag=None if _is_null(node) else False,
+        cluster_size=CLUSTER if isinstance(node, OverlayNode) else None,
+        backing_image=None if backing is None or flat else _describe_image(backing, flat=False),
+    )
+
+
+def _is_null(node: BlockNode) -> bool:
+    """Whether there is no image at all."""
+    if not node.children:
+        return not isinstance(node, FileNode)
+    return "file" in node.children and _is_null(node.children["file"].node)
+
+
+def _signed(value: int) -> int:
+    """A number of 64 bits as the protocol has it."""
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _limits(drive: Drive | None) -> dict[str, Any]:
+    """The limits of a drive as members."""
+    if drive is None or drive.throttle is None:
+        return {}
+    limits = drive.throttle.limits
+    found: dict[str, Any] = {"group": drive.throttle.name, "iops_size": limits.iops_size or None}
+    for kind in KINDS:
+        rate = limits.rate(kind)
+        found[kind] = rate.average
+        if rate.burst:
+            found |= {f"{kind}_max": rate.burst, f"{kind}_max_length": rate.burst_s}
     return found
+
+
+def shown_drives(vm: Vm) -> list[Drive]:
+    """The drives that have a name or a device."""
+    return [drive for drive in vm.backends.block.drives if drive.name or drive.user is not None]
 
 
 @command("query-block", preconfig=True)
 def query_block(vm: Vm) -> list[BlockInfo]:
     """All drives."""
-    attached = users(vm)
     return [
         BlockInfo(
-            name,
+            drive.name,
             "unknown",
-            removable=False,
+            removable=drive.removable,
             locked=False,
-            qdev=attached.get(id(drive)),
-            io_status="ok",
-            inserted=describe(drive),
+            qdev=drive.qdev or None,
+            inserted=describe_node(drive.node, drive) if drive.node is not None else None,
+            io_status=drive.io_status if drive.tells_status else None,
         )
-        for name, drive in vm.backends.drives.items()
+        for drive in shown_drives(vm)
     ]
 
 
@@ -132,50 +193,132 @@ def query_block(vm: Vm) -> list[BlockInfo]:
 def query_named_block_nodes(
     vm: Vm, flat: Annotated[bool | None, Doc("leave out what lies below a node")] = None
 ) -> list[BlockDeviceInfo]:
-    """All nodes of the block graph."""
-    return [describe(drive) for drive in vm.backends.drives.values()]
+    """All block nodes, the latest first."""
+    nodes = reversed(vm.backends.block.graph.nodes.values())
+    return [describe_node(node, flat=bool(flat)) for node in nodes]
 
 
-@dataclass(frozen=True)
+# -- statistics
+
+
+@dataclass(frozen=True, kw_only=True)
 class BlockDeviceStats:
-    """What a drive has done. Times, merges and failures by kind are not counted, and are 0."""
+    """What a drive has done; of a node only where the farthest write ended is counted. Requests are
+    never merged.
+    """
 
-    rd_bytes: Annotated[int, Named("rd_bytes")]
-    wr_bytes: Annotated[int, Named("wr_bytes")]
-    unmap_bytes: Annotated[int, Named("unmap_bytes")]
-    rd_operations: Annotated[int, Named("rd_operations")]
-    wr_operations: Annotated[int, Named("wr_operations")]
-    unmap_operations: Annotated[int, Named("unmap_operations")]
-    flush_operations: Annotated[int, Named("flush_operations")]
+    rd_bytes: Annotated[int, Named("rd_bytes")] = 0
+    wr_bytes: Annotated[int, Named("wr_bytes")] = 0
+    unmap_bytes: Annotated[int, Named("unmap_bytes")] = 0
+    rd_operations: Annotated[int, Named("rd_operations")] = 0
+    wr_operations: Annotated[int, Named("wr_operations")] = 0
+    flush_operations: Annotated[int, Named("flush_operations")] = 0
+    unmap_operations: Annotated[int, Named("unmap_operations")] = 0
     rd_total_time_ns: Annotated[int, Named("rd_total_time_ns")] = 0
     wr_total_time_ns: Annotated[int, Named("wr_total_time_ns")] = 0
-    unmap_total_time_ns: Annotated[int, Named("unmap_total_time_ns")] = 0
     flush_total_time_ns: Annotated[int, Named("flush_total_time_ns")] = 0
+    unmap_total_time_ns: Annotated[int, Named("unmap_total_time_ns")] = 0
     wr_highest_offset: Annotated[int, Named("wr_highest_offset")] = 0
     rd_merged: Annotated[int, Named("rd_merged")] = 0
     wr_merged: Annotated[int, Named("wr_merged")] = 0
     unmap_merged: Annotated[int, Named("unmap_merged")] = 0
+    idle_time_ns: Annotated[
+        int | None, Named("idle_time_ns"), Doc("since the last access, if there was one")
+    ] = None
     failed_rd_operations: Annotated[int, Named("failed_rd_operations")] = 0
     failed_wr_operations: Annotated[int, Named("failed_wr_operations")] = 0
-    failed_unmap_operations: Annotated[int, Named("failed_unmap_operations")] = 0
     failed_flush_operations: Annotated[int, Named("failed_flush_operations")] = 0
+    failed_unmap_operations: Annotated[int, Named("failed_unmap_operations")] = 0
     invalid_rd_operations: Annotated[int, Named("invalid_rd_operations")] = 0
     invalid_wr_operations: Annotated[int, Named("invalid_wr_operations")] = 0
-    invalid_unmap_operations: Annotated[int, Named("invalid_unmap_operations")] = 0
     invalid_flush_operations: Annotated[int, Named("invalid_flush_operations")] = 0
-    account_invalid: Annotated[bool, Named("account_invalid")] = True
-    account_failed: Annotated[bool, Named("account_failed")] = True
+    invalid_unmap_operations: Annotated[int, Named("invalid_unmap_operations")] = 0
+    account_invalid: Annotated[bool, Named("account_invalid")] = False
+    account_failed: Annotated[bool, Named("account_failed")] = False
     timed_stats: Annotated[list[Any], Named("timed_stats")] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class BlockStats:
-    """One drive's counters."""
+class FileStats:
+    """Discards that reached a file."""
 
-    stats: BlockDeviceStats
-    device: str | None = None
-    qdev: str | None = None
+    case: ClassVar[str] = "file"
+    discard_nb_ok: int
+    discard_nb_failed: int
+    discard_bytes_ok: int
+
+
+@dataclass(frozen=True)
+class HostDeviceStats(FileStats):
+    """Discards that reached a block device."""
+
+    case: ClassVar[str] = "host_device"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockStats:
+    """What a drive or a node has done."""
+
+    device: Annotated[str | None, Doc("the drive's name")] = None
+    qdev: Annotated[str | None, Doc("id or path of the device that has it")] = None
     node_name: str | None = None
+    stats: BlockDeviceStats
+    driver_specific: Annotated[
+        FileStats | HostDeviceStats | None, Tagged("driver", "BlockStatsSpecific")
+    ] = None
+    parent: Annotated[BlockStats | None, Recursive, Doc("the node below")] = None
+    backing: Annotated[BlockStats | None, Recursive, Doc("the image below")] = None
+
+
+def _node_stats(node: BlockNode) -> BlockStats:
+    return BlockStats(
+        node_name=node.name,
+        stats=BlockDeviceStats(wr_highest_offset=node.highest_write),
+        **_below(node, with_backing=True),
+    )
+
+
+def _below(node: BlockNode, *, with_backing: bool) -> dict[str, Any]:
+    """What a node's driver counts, and the nodes below."""
+    found: dict[str, Any] = {}
+    if isinstance(node, FileNode):
+        counts = node.discard_counts
+        kind = HostDeviceStats if isinstance(node, HostDeviceNode) else FileStats
+        found["driver_specific"] = kind(counts.done, counts.failed, counts.done_bytes)
+    if "file" in node.children:
+        found["parent"] = _node_stats(node.children["file"].node)
+    if node.backing is not None and with_backing:
+        found["backing"] = _node_stats(node.backing)
+    return found
+
+
+def _drive_stats(stats: DriveStats, highest: int) -> BlockDeviceStats:
+    last = stats.last_access_ns
+    return BlockDeviceStats(
+        rd_bytes=stats.read.bytes,
+        wr_bytes=stats.write.bytes,
+        unmap_bytes=stats.unmap.bytes,
+        rd_operations=stats.read.operations,
+        wr_operations=stats.write.operations,
+        flush_operations=stats.flush.operations,
+        unmap_operations=stats.unmap.operations,
+        rd_total_time_ns=stats.read.total_time_ns,
+        wr_total_time_ns=stats.write.total_time_ns,
+        flush_total_time_ns=stats.flush.total_time_ns,
+        unmap_total_time_ns=stats.unmap.total_time_ns,
+        wr_highest_offset=highest,
+        idle_time_ns=monotonic_ns() - last if last else None,
+        failed_rd_operations=stats.read.failed,
+        failed_wr_operations=stats.write.failed,
+        failed_flush_operations=stats.flush.failed,
+        failed_unmap_operations=stats.unmap.failed,
+        invalid_rd_operations=stats.read.invalid,
+        invalid_wr_operations=stats.write.invalid,
+        invalid_flush_operations=stats.flush.invalid,
+        invalid_unmap_operations=stats.unmap.invalid,
+        account_invalid=stats.account_invalid,
+        account_failed=stats.account_failed,
+    )
 
 
 @command("query-blockstats", preconfig=True)
@@ -183,23 +326,29 @@ def query_blockstats(
     vm: Vm, query_nodes: Annotated[bool | None, Doc("by node, not by drive")] = None
 ) -> list[BlockStats]:
     """What the drives have done so far."""
-    attached = users(vm)
-    found = []
-    for name, drive in vm.backends.drives.items():
-        done = drive.stats
-        stats = BlockDeviceStats(
-            done.rd_bytes,
-            done.wr_bytes,
-            done.unmap_bytes,
-            done.rd_operations,
-            done.wr_operations,
-            done.unmap_operations,
-            done.flush_operations,
+    if query_nodes:
+        nodes = vm.backends.block.graph.nodes.values()
+        return [
+            BlockStats(
+                node_name=node.name,
+                stats=BlockDeviceStats(wr_highest_offset=node.highest_write),
+                **_below(node, with_backing=False),
+            )
+            for node in nodes
+        ]
+    return [
+        BlockStats(
+            device=drive.name,
+            qdev=drive.qdev or None,
+            node_name=drive.node_name or None,
+            stats=_drive_stats(drive.stats, drive.node.highest_write if drive.node else 0),
+            **(_below(drive.node, with_backing=True) if drive.node else {}),
         )
-        by_drive = None if query_nodes else name
-        user = None if query_nodes else attached.get(id(drive))
-        found.append(BlockStats(stats, by_drive, user, f"#{name}"))
-    return found
+        for drive in shown_drives(vm)
+    ]
+
+
+# -- jobs
 
 
 @command("query-block-jobs", preconfig=True)

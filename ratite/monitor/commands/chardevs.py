@@ -19,9 +19,8 @@ from ratite.machines.config import ChardevConfig, PropertyValue
 from ratite.monitor.command import command
 from ratite.monitor.errors import QmpError
 from ratite.monitor.session import Session
-from ratite.monitor.types import Tagged
 from ratite.monitor.vm import Vm
-from ratite.qom import Doc, Named
+from ratite.qom import Doc, Named, Tagged
 
 
 @dataclass(frozen=True)

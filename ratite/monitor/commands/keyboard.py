@@ -11,8 +11,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from ratite.monitor.command import command
-from ratite.monitor.types import Tagged
-from ratite.qom import Doc
+from ratite.qom import Doc, Tagged
 
 QKeyCode = StrEnum(
     "QKeyCode",

@@ -10,7 +10,6 @@ from typing import Annotated
 
 from ratite.block import Drive
 from ratite.monitor.command import command
-from ratite.monitor.commands.blocks import describe
 from ratite.monitor.errors import QmpError
 from ratite.monitor.jobs import JobType
 from ratite.monitor.vm import Vm
@@ -23,7 +22,7 @@ Nodes = Annotated[list[str], Doc("names of the nodes whose content belongs to it
 
 
 def _drives(vm: Vm, nodes: list[str]) -> list[Drive]:
-    by_node = {describe(drive).node_name: drive for drive in vm.backends.drives.values()}
+    by_node = {drive.node_name: drive for drive in vm.backends.block.disks.values()}
     for name in nodes:
         if name not in by_node:
             raise QmpError(f"No block device node '{name}'")

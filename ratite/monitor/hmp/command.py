@@ -4,9 +4,9 @@
     def gva2gpa(shell: Shell, addr: Number) -> str: ...
 
 `Number` is an integer expression, `str` a word, `Rest` the rest of the line, `Slash` a format after
-a slash, an enum one of its words, `bool` on or off, and `Annotated[bool, Flag("a")]` the flag `-a`.
-A parameter with a default may be left out. The function returns what is printed. Help, completion
-and the reference manual follow from the same signature.
+a slash, `DeviceName` a drive, `Mebibytes` a size, an enum one of its words, `bool` on or off, and
+`Annotated[bool, Flag("a")]` the flag `-a`. A parameter with a default may be left out. The function
+returns what is printed. Help, completion and the reference manual follow from the same signature.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ratite.core.errors import ConfigError
+from ratite.core.size import parse_size
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.dump import Format, parse_format
 from ratite.monitor.hmp.expression import Expression, ExpressionError
 from ratite.monitor.session import Session
 from ratite.monitor.types import unwrap
 from ratite.monitor.vm import Vm
+from ratite.qom import Named
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Kind(enum.Enum):
     NUMBER = enum.auto()
     WORD = enum.auto()
     FILE = enum.auto()
+    DEVICE = enum.auto()
+    SIZE = enum.auto()
     REST = enum.auto()
     SLASH = enum.auto()
     CHOICE = enum.auto()
@@ -82,6 +87,8 @@ class Completed:
 
 Number = Annotated[int, Kind.NUMBER]
 File = Annotated[str, Kind.FILE]
+DeviceName = Annotated[str, Kind.DEVICE]
+Mebibytes = Annotated[int, Kind.SIZE]
 Rest = Annotated[str, Kind.REST]
 Slash = Annotated[Format, Kind.SLASH]
 
@@ -105,11 +112,12 @@ class Argument:
     cls: type[enum.Enum] | None = None
     letter: str = ""
     words: Complete | None = None
+    shown: str = ""  # in `help`, where it is not the attribute with dashes
 
     @property
     def usage(self) -> str:
         """As `help` shows it."""
-        name = "|".join(self.choices) or self.attribute.rstrip("_")
+        name = "|".join(self.choices) or self.shown or self.attribute.rstrip("_")
         match self.kind:
             case Kind.FLAG:
                 return f"[-{self.letter}]"
@@ -175,6 +183,8 @@ class Reader:
         for argument in self._command.arguments:
             if argument.kind is not Kind.FLAG:
                 self._one(argument, given)
+                if flags and self._rest().split(None, 1)[:1] in [[f"-{c}"] for c in flags]:
+                    self._flags(flags, given)
         if self._rest():
             name = "|".join(self._command.names)
             raise UsageError(f"{name}: extraneous characters at the end of line")
@@ -210,7 +220,10 @@ class Reader:
             return "unexpected end of expression"
         if argument.kind is Kind.SWITCH:
             return SWITCH_EXPECTED
-        expected = "filename" if argument.kind is Kind.FILE else "string"
+        if argument.kind is Kind.SIZE:
+            return "invalid size"
+        names = {Kind.FILE: "filename", Kind.DEVICE: "block device name"}
+        expected = names.get(argument.kind, "string")
         return f"{self._command.names[0]}: {expected} expected"
 
     def _value(self, argument: Argument) -> Any:
@@ -223,6 +236,11 @@ class Reader:
                     raise UsageError(str(error)) from None
                 self._at = reader.at
                 return value
+            case Kind.SIZE:
+                try:
+                    return parse_size(self._word(), default_suffix="M")
+                except ConfigError:
+                    raise UsageError("invalid size") from None
             case Kind.REST:
                 rest = self._rest()
                 self._at = len(self._line)
@@ -307,7 +325,7 @@ def _arguments(function: Function) -> tuple[Argument, ...]:
 
 def _argument(name: str, hint: Any, optional: bool) -> Argument:
     base, marks = unwrap(hint)
-    kind, letter, words = Kind.WORD, "", None
+    kind, letter, words, shown = Kind.WORD, "", None, ""
     choices: tuple[str, ...] = ()
     cls = None
     if base is bool:
@@ -323,7 +341,9 @@ def _argument(name: str, hint: Any, optional: bool) -> Argument:
                 kind, letter = Kind.FLAG, given
             case Completed(words=source):
                 words = source
-    return Argument(name, kind, optional, choices, cls, letter, words)
+            case Named(name=given):
+                shown = given
+    return Argument(name, kind, optional, choices, cls, letter, words, shown)
 
 
 def load() -> dict[str, HmpCommand]:

@@ -1,14 +1,13 @@
-"""`info`: the machine as a whole, its CPUs, its translated code, its images."""
+"""`info`: the machine as a whole, its CPUs, its translated code."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from ratite.core.size import human_size
 from ratite.cpu.inspect import inspector
-from ratite.monitor.commands import blocks, chardevs, control, machines, run_state, translation
+from ratite.monitor.commands import chardevs, control, machines, run_state, translation
 from ratite.monitor.errors import QmpError
-from ratite.monitor.hmp.command import Completed, Flag, Number, Shell, hmp
+from ratite.monitor.hmp.command import Flag, Number, Shell, hmp
 from ratite.monitor.hmp.commands_memory import current
 from ratite.monitor.version import version_text
 from ratite.monitor.vm import halted
@@ -196,73 +195,6 @@ def chardev(shell: Shell) -> str:
     """The character backends."""
     found = chardevs.query_chardev(shell.vm)
     return "".join(f"{info.label}: filename={info.filename}\n" for info in found)
-
-
-def _drive_ids(shell: Shell) -> list[str]:
-    return list(shell.vm.backends.drives)
-
-
-@hmp(
-    "info block",
-    "show info of one block device or all block devices (-n: show named nodes; -v: show details)",
-)
-def block(
-    shell: Shell,
-    nodes: Annotated[bool, Flag("n")] = False,
-    verbose: Annotated[bool, Flag("v")] = False,
-    device: Annotated[str, Completed(_drive_ids)] = "",
-) -> str:
-    """The drives and their images."""
-    if nodes:
-        shown = [
-            (f"{node.node_name}", "", node)
-            for node in blocks.query_named_block_nodes(shell.vm)
-            if device in ("", node.node_name)
-        ]
-    else:
-        shown = [
-            (f"{info.device} ({info.inserted.node_name})", info.qdev or "", info.inserted)
-            for info in blocks.query_block(shell.vm)
-            if info.inserted is not None and device in ("", info.device)
-        ]
-    return "\n".join(_drive_text(*entry, verbose=verbose) for entry in shown)
-
-
-def _drive_text(head: str, user: str, node: blocks.BlockDeviceInfo, *, verbose: bool) -> str:
-    marks = ", read-only" if node.ro else ""
-    lines = [f"{head}: {node.file} ({node.drv}{marks})"]
-    if user:
-        lines.append(f"    Attached to:      {user}")
-    cache = "writeback" if node.cache.writeback else "writethrough"
-    cache += ", direct" if node.cache.direct else ""
-    cache += ", ignore flushes" if node.cache.no_flush else ""
-    lines.append(f"    Cache mode:       {cache}")
-    if verbose:
-        image = node.image
-        lines += ["", "Images:", f"image: {image.filename}", f"file format: {image.format}"]
-        lines.append(f"virtual size: {human_size(image.virtual_size)} ({image.virtual_size} bytes)")
-        lines.append(f"disk size: {human_size(image.actual_size or 0)}")
-    return "\n".join([*lines, ""])
-
-
-@hmp("info blockstats", "show block device statistics")
-def blockstats(shell: Shell) -> str:
-    """What the drives have done."""
-    keys = (
-        "rd_bytes wr_bytes rd_operations wr_operations flush_operations wr_total_time_ns "
-        "rd_total_time_ns flush_total_time_ns rd_merged wr_merged"
-    ).split()
-    lines = []
-    for found in blocks.query_blockstats(shell.vm):
-        values = " ".join(f"{key}={getattr(found.stats, key)}" for key in keys)
-        lines.append(f"{found.device}: {values}\n")
-    return "".join(lines)
-
-
-@hmp("info block-jobs", "show progress of ongoing block device operations")
-def block_jobs(shell: Shell) -> str:
-    """What goes on in the background: nothing."""
-    return "No active jobs\n"
 
 
 @hmp("info hotpluggable-cpus", "Show information about hotpluggable CPUs", preconfig=True)

@@ -46,8 +46,10 @@ def _run(shell: Shell, command: HmpCommand, shown: str, rest: str) -> str:
         return f'{error}\nTry "help {shown}" for more information\n'
     except Refusal as error:
         return f"{error}\n"
-    except (QmpError, ConfigError, HostError) as error:
+    except QmpError as error:
         return f"Error: {error}\n"
+    except (ConfigError, HostError) as error:
+        return f"Error: {error.text}\n"
     except Exception as error:
         # With the machine's loop and QMP the place where a bug is shown and the guest runs on.
         print("ratite: error in a monitor command", file=sys.stderr)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ratite.block import Drive, IoPool, RawImage
+from ratite.block import Discard, Drive, FileNode, FileOptions, IoPool
 from ratite.chardev import NullChardev
 from ratite.devices.virtio.blk import VirtioBlk
 from ratite.devices.virtio.console import VirtConsole, VirtioSerial, VirtSerialPort
@@ -175,7 +175,8 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def our_drive(image: Path) -> Iterator[Drive]:
     pool = IoPool()
-    drive = Drive("d", RawImage(image, discard=True), SimpleNamespace(post=lambda _: None), pool)
+    drive = Drive("d", SimpleNamespace(post=lambda _: None), pool)
+    drive.insert(FileNode("f", FileOptions(filename=str(image), discard=Discard.UNMAP)))
     yield drive
     drive.close()
     pool.close()

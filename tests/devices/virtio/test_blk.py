@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from ratite.block import CacheMode, Drive, IoPool, RawImage
+from ratite.block import Discard, Drive, FileNode, FileOptions, IoPool
+from ratite.core.choice import OnOffAuto
+from ratite.core.disk import Access, DiskTerms, ErrorAction, OnError
 from ratite.core.errors import ConfigError
 from ratite.core.events import EventLoop
 from ratite.core.lock import MachineLock
-from ratite.devices.virtio.blk import BlockOptions, ErrorPolicy, OnOffAuto, VirtioBlk
+from ratite.devices.virtio.blk import BlockOptions, VirtioBlk
 from ratite.qom import find_type, keyword_arguments
 
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
@@ -46,6 +48,24 @@ class Disk:
         self.lazy = False
         self.calls: list[tuple[Any, ...]] = []
         self.waiting: list[Callable[[], None]] = []
+        self.user: Any = None
+        self.terms = DiskTerms()
+        self.action = ErrorAction.REPORT
+        self.failures: list[tuple[bool, int]] = []
+        self.refusals: list[Access] = []
+
+    def attach(self, user: Any, terms: DiskTerms, /) -> None:
+        self.user, self.terms = user, terms
+
+    def detach(self) -> None:
+        self.user = None
+
+    def failed(self, is_write: bool, code: int, /) -> ErrorAction:
+        self.failures.append((is_write, code))
+        return self.action
+
+    def refused(self, access: Access, /) -> None:
+        self.refusals.append(access)
 
     @property
     def size(self) -> int:
@@ -101,17 +121,25 @@ def start(make_guest: Any, disk: Disk) -> Any:
     return start
 
 
+class Never:
+    """A loop that never runs: `drain` does its work."""
+
+    def post(self, callback: Any, /) -> None:
+        pass
+
+
+def drive_on(path: Path, loop: Any, pool: IoPool, **options: Any) -> Drive:
+    """A drive with an image in it."""
+    path.write_bytes(bytes(SIZE))
+    drive = Drive("d0", loop, pool, **options)
+    drive.insert(FileNode("f", FileOptions(filename=str(path), discard=Discard.UNMAP)))
+    return drive
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Iterator[Drive]:
-    path = tmp_path / "disk.img"
-    path.write_bytes(bytes(SIZE))
     pool = IoPool()
-
-    class Never:
-        def post(self, callback: Any, /) -> None:
-            pass
-
-    drive = Drive("d0", RawImage(path, discard=True), Never(), pool)
+    drive = drive_on(tmp_path / "disk.img", Never(), pool)
     yield drive
     drive.close()
     pool.close()
@@ -204,9 +232,114 @@ def test_errors_of_the_host_are_reported_or_ignored(start: Any, disk: Disk, code
     _, ring = start()
     assert ring.exchange([header(OUT), bytes(512)], [1]) == IOERR
     assert ring.exchange([header(IN)], [512, 1]) == bytes(512) + IOERR
-    _, ring = start(block=BlockOptions(werror=ErrorPolicy.IGNORE))
+    assert disk.failures == [(True, code), (False, code)]
+    disk.action = ErrorAction.IGNORE
     assert ring.exchange([header(OUT), bytes(512)], [1]) == OK
-    assert ring.exchange([header(IN)], [512, 1]) == bytes(512) + IOERR
+    assert ring.exchange([header(IN)], [512, 1]) == bytes(512) + OK
+
+
+def test_the_drive_learns_how_it_is_used(start: Any, disk: Disk) -> None:
+    options = BlockOptions(
+        share_rw=True,
+        rerror=OnError.STOP,
+        werror=OnError.IGNORE,
+        account_failed=OnOffAuto.OFF,
+    )
+    guest, _ = start(block=options)
+    assert disk.user is guest.device
+    expected = DiskTerms(True, True, OnError.STOP, OnError.IGNORE, None, False)
+    assert disk.terms == expected
+    guest.device.parent_bus.unplug(guest.device)
+    assert disk.user is None
+
+
+def test_what_the_disk_cannot_do_is_counted(start: Any, disk: Disk) -> None:
+    _, ring = start()
+    ring.exchange([header(IN, SIZE // 512)], [512, 1])
+    ring.exchange([header(OUT, SIZE // 512), bytes(512)], [1])
+    ring.exchange([header(DISCARD), erase(SIZE // 512, 1)], [1])
+    ring.exchange([header(WRITE_ZEROES), erase(SIZE // 512, 1)], [1])
+    assert disk.refusals == [Access.READ, Access.WRITE, Access.UNMAP, Access.WRITE]
+    assert not disk.failures
+
+
+# -- errors that stop the machine
+
+
+def stop_three(ring: Any, disk: Disk) -> list[int]:
+    """Have three writes fail that are kept."""
+    disk.error, disk.action = errno.EIO, ErrorAction.STOP
+    heads = [ring.add([header(OUT, n), bytes([n + 1]) * 512], [1]) for n in range(3)]
+    ring.kick()
+    assert ring.collect() == [] and len(disk.failures) == 3
+    return heads
+
+
+def test_a_request_that_stops_the_machine_is_done_again(start: Any, disk: Disk) -> None:
+    guest, ring = start()
+    heads = stop_three(ring, disk)
+    guest.device.retry()
+    assert ring.collect() == [] and len(disk.failures) == 6
+    disk.error = 0
+    disk.data[:] = bytes(SIZE)
+    guest.device.retry()
+    assert sorted(head for head, _ in ring.collect()) == sorted(heads)
+    assert [ring.answer(head) for head in heads] == [OK] * 3
+    assert disk.data[: 3 * 512] == b"".join(bytes([n]) * 512 for n in (1, 2, 3))
+    assert guest.transport.irq.level
+    guest.device.retry()
+    assert ring.exchange([header(OUT), bytes(512)], [1]) == OK
+
+
+def test_requests_that_stopped_the_machine_are_migrated(
+    start: Any, make_guest: Any, disk: Disk
+) -> None:
+    guest, ring = start()
+    heads = stop_three(ring, disk)
+    state = guest.device.save()
+    disk.error = 0
+    guest.device.load(state)
+    guest.clock.advance(1)
+    assert ring.collect() == []
+    guest.device.retry()
+    assert sorted(head for head, _ in ring.collect()) == sorted(heads)
+    assert ring.exchange([header(IN, 1)], [512, 1]) == b"\2" * 512 + OK
+
+
+def test_a_reset_forgets_requests_that_stopped_the_machine(start: Any, disk: Disk) -> None:
+    guest, ring = start()
+    stop_three(ring, disk)
+    guest.set(0x070, 0)
+    disk.error = 0
+    disk.data[:] = bytes(SIZE)
+    guest.device.retry()
+    assert disk.data == bytes(SIZE)
+
+
+def test_a_request_that_the_guest_spoils_meanwhile_breaks_the_device(
+    start: Any, disk: Disk
+) -> None:
+    guest, ring = start()
+    (first, *_) = stop_three(ring, disk)
+    ring.put_desc(first, 0x10, 16, 0)  # a buffer where no RAM is
+    guest.device.retry()
+    assert guest.needs_reset and ring.collect() == []
+
+
+# -- size
+
+
+def test_a_driver_learns_of_another_size(start: Any, disk: Disk) -> None:
+    guest, ring = start()
+    before = guest.get(0x0FC)
+    disk.data = bytearray(2 * SIZE)
+    guest.device.resized()
+    assert guest.get(0x060) & 2 and guest.get(0x0FC) != before
+    assert guest.config(0, 8) == (2 * SIZE // 512).to_bytes(8, "little")
+    assert ring.exchange([header(OUT, SIZE // 512), bytes(512)], [1]) == OK
+    disk.data = bytearray(512)
+    guest.device.resized()
+    assert ring.exchange([header(OUT, 1), bytes(512)], [1]) == IOERR
 
 
 def test_discard_and_write_zeroes_reach_the_backend(start: Any, disk: Disk) -> None:
@@ -367,14 +500,8 @@ def test_properties_by_their_names(disk: Disk) -> None:
 
 def test_writethrough_reaches_the_image(make_guest: Any, tmp_path: Path) -> None:
     path = tmp_path / "disk.img"
-    path.write_bytes(bytes(4096))
     pool = IoPool()
-
-    class Never:
-        def post(self, callback: Any, /) -> None:
-            pass
-
-    drive = Drive("d0", RawImage(path, cache=CacheMode.WRITETHROUGH), Never(), pool)
+    drive = drive_on(path, Never(), pool, write_cache=False)
     guest = make_guest(VirtioBlk(drive=drive))
     guest.settle = drive.drain
     (ring,) = guest.start()
@@ -385,22 +512,13 @@ def test_writethrough_reaches_the_image(make_guest: Any, tmp_path: Path) -> None
     pool.close()
 
 
-def test_a_drive_serves_one_device(image: Drive) -> None:
-    image.claim()
-    with pytest.raises(ConfigError, match="'d0' is in use"):
-        image.claim()
-    image.release()
-    image.claim()
-
-
 def test_requests_finish_on_the_loop_and_a_reset_does_not_wait_for_it(
     make_guest: Any, tmp_path: Path
 ) -> None:
     path = tmp_path / "disk.img"
-    path.write_bytes(bytes(SIZE))
     loop, pool = EventLoop(MachineLock()), IoPool()
     loop.start()
-    drive = Drive("d0", RawImage(path), loop, pool)
+    drive = drive_on(path, loop, pool)
     guest = make_guest(VirtioBlk(drive=drive))
     for turn in range(20):
         with loop.lock:

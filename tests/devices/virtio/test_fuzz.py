@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ratite.chardev import NullChardev
+from ratite.core.disk import ErrorAction
 from ratite.devices.virtio.blk import VirtioBlk
 from ratite.devices.virtio.console import VirtConsole, VirtioSerial, VirtSerialPort
 from ratite.devices.virtio.rng import VirtioRng
@@ -27,6 +28,19 @@ class Disk:
     """Takes everything."""
 
     id, size, read_only, write_cache = "d0", 1 << 20, False, True
+    user: Any = None
+
+    def attach(self, user: Any, terms: Any, /) -> None:
+        self.user = user
+
+    def detach(self) -> None:
+        self.user = None
+
+    def failed(self, is_write: bool, code: int, /) -> ErrorAction:
+        return ErrorAction.REPORT
+
+    def refused(self, access: Any, /) -> None:
+        pass
 
     def readv(self, offset: int, buffers: Any, done: Any, /) -> None:
         assert 0 <= offset and offset + sum(map(len, buffers)) <= self.size
