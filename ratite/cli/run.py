@@ -18,6 +18,9 @@ from ratite.machines.config import MachineConfig
 from ratite.machines.lifecycle import Cause
 from ratite.vm import Vm
 
+SIGNALS_S = 0.5
+"""How long a signal may go unseen."""
+
 
 def run_machine(config: MachineConfig, program: str) -> int:
     """Build the machine, run it to its end, and return the exit status. A signal that asks the
@@ -62,7 +65,8 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                     vm.start()
                 signals.release()
                 _tune_collector()
-                while not vm.wait(3600):
+                # Python looks at signals before it waits: one that comes just then is seen afterwards.
+                while not vm.wait(SIGNALS_S):
                     continue
         except Interrupted:
             return 0
