@@ -65,7 +65,7 @@ def _run(config: MachineConfig, program: str, ready: Callable[[], None]) -> int:
                     vm.start()
                 signals.release()
                 _tune_collector()
-                # Python looks at signals before it waits: one that comes just then is seen afterwards.
+                # Python looks at signals before it waits; one that comes just then is seen after.
                 while not vm.wait(SIGNALS_S):
                     continue
         except Interrupted:
