@@ -14,7 +14,7 @@ from tests.boot.harness import Linux
 
 pytestmark = pytest.mark.boot
 TIMES = int(os.environ.get("RATITE_SNAPSHOT_TIMES", "20"))
-STEPS = 12_000_000
+STEPS = 600_000 * TIMES
 
 
 @pytest.fixture(scope="module")
