@@ -157,6 +157,7 @@ class Runner(ABC):
         self.clock = clock
         self._gate = threading.Condition(threading.Lock())
         self._running = False
+        self._emptying = False  # the block buffer: a vCPU does it, or waits to
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._parked = 0
@@ -203,7 +204,7 @@ class Runner(ABC):
         for vcpu in self.vcpus:
             vcpu.kick(leave=True)
         with self.lock.unlocked(), self._gate:
-            while self._parked < len(self._threads):
+            while self._parked < len(self._threads) or self._emptying:
                 self._gate.wait()
         self.clock.stop()
         self._follow_clock()
@@ -257,34 +258,37 @@ class Runner(ABC):
         return threading.current_thread() in self._threads
 
     def _code_full(self) -> None:
-        """The block buffer is full: empty it while nobody executes."""
-        self._exclusive(self.flush_code)
-
-    def _exclusive(self, work: Callable[[], None]) -> None:
-        """Run `work` on a vCPU's thread while the others are outside generated code."""
+        """The block buffer is full: empty it while nobody executes. On a vCPU's thread. Of several
+        that come at once one does it for all; none of it is to be seen from outside.
+        """
         with self._gate:
-            was_running = self._running
-            self._running = False
-        for vcpu in self.vcpus:
-            vcpu.kick(leave=True)
+            first, self._emptying = not self._emptying, True
+        self._leave_all()
         with self._gate:
             self._parked += 1
             self._gate.notify_all()
-            while self._parked < len(self._threads):
-                self._gate.wait()
-            work()
-            self._parked -= 1
-            self._running = self._running or was_running
-            self._gate.notify_all()
+            try:
+                if first:
+                    while self._parked < len(self._threads):
+                        self._gate.wait()
+                    self.flush_code()
+                else:
+                    while self._emptying:
+                        self._gate.wait()
+            finally:
+                self._parked -= 1
+                if first:
+                    self._emptying = False
+                self._gate.notify_all()
 
     def _wait_until_running(self, vcpu: Vcpu | None = None) -> bool:
         """Park while paused, or while this vCPU is held. False when the machine is closed."""
-        if self._running and not (self.held and vcpu in self.held):
+        if self._running and not self._emptying and not (self.held and vcpu in self.held):
             return True
         with self._gate:
             self._parked += 1
             self._gate.notify_all()
-            while not self._closed and (not self._running or vcpu in self.held):
+            while not self._closed and (not self._running or self._emptying or vcpu in self.held):
                 self._gate.wait()
             self._parked -= 1
             return not self._closed
