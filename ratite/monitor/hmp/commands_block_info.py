@@ -8,6 +8,7 @@ from typing import Annotated
 from ratite.block import DetectZeroes
 from ratite.block.throttle import KINDS
 from ratite.core.disk import IoStatus
+from ratite.core.size import human_size
 from ratite.monitor.commands import blocks
 from ratite.monitor.hmp.command import Completed, Flag, Shell, hmp
 
@@ -103,23 +104,12 @@ def _image_lines(image: blocks.ImageInfo | None) -> list[str]:
     lines = []
     while image is not None:
         lines += [f"image: {image.filename}", f"file format: {image.format}"]
-        lines.append(f"virtual size: {_human(image.virtual_size)} ({image.virtual_size} bytes)")
-        lines.append(f"disk size: {_human(image.actual_size or 0)}")
+        lines.append(f"virtual size: {human_size(image.virtual_size)} ({image.virtual_size} bytes)")
+        lines.append(f"disk size: {human_size(image.actual_size or 0)}")
         if image.cluster_size is not None:
             lines.append(f"cluster_size: {image.cluster_size}")
         image = image.backing_image
     return lines
-
-
-def _human(size: int) -> str:
-    """A size in its largest binary unit, to three digits."""
-    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-    step = 0
-    value = float(size)
-    while value >= 1000 and step + 1 < len(units):
-        value /= 1024
-        step += 1
-    return f"{value:.3g} {units[step]}"
 
 
 @hmp("info blockstats", "show block device statistics")
