@@ -6,8 +6,9 @@ from ratite.version import VERSION
 
 TYPE_CHECKING = False  # type checkers know the name; importing typing takes a third of `-version`
 if TYPE_CHECKING:
+    from ratite.chardev.expect import ExpectTimeout, Serial
     from ratite.core.errors import ConfigError, HostError, RatiteError
-    from ratite.vm import ExpectTimeout, RegisterView, Serial, Vm
+    from ratite.vm import RegisterView, Vm
 
 __version__ = VERSION
 __all__ = [
@@ -24,14 +25,16 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import the API when it is first used: the command line answers `-version` without it."""
-    if name in ("ConfigError", "HostError", "RatiteError"):
-        import ratite.core.errors as errors
+    if name not in __all__:
+        raise AttributeError(name)
+    import importlib
 
-        found: object = getattr(errors, name)
-        return found
-    if name in __all__:
-        import ratite.vm as vm
-
-        found = getattr(vm, name)
-        return found
-    raise AttributeError(name)
+    place = {
+        "ConfigError": "core.errors",
+        "HostError": "core.errors",
+        "RatiteError": "core.errors",
+        "ExpectTimeout": "chardev.expect",
+        "Serial": "chardev.expect",
+    }.get(name, "vm")
+    found: object = getattr(importlib.import_module(f"ratite.{place}"), name)
+    return found

@@ -115,7 +115,7 @@ def test_nothing_is_left():
     output = done.stdout
     output.re_match_lines_random(
         [
-            r"E +ratite.vm.ExpectTimeout: 'never' did not appear; the last output was: .*",
+            r"E +ratite.chardev.expect.ExpectTimeout: 'never' did not appear; the last output .*",
             r"-+ vm: last lines of .*/vm0\.serial -+",
             r"demo>.*",
             r"-+ vm: events -+",
