@@ -28,6 +28,8 @@ NO_SPACE = 0xFFFF_FFFF_FFFF_FFFF
 """Key of a space of which nothing is valid."""
 TLB_INDEXES = 4
 MIN_ENTRIES, FIRST_ENTRIES, MAX_ENTRIES = 1 << 8, 1 << 10, 1 << 16
+SPACIOUS = 1 << 18
+"""Bytes of a table that are worth giving back to the host."""
 VICTIMS = 8
 JUMP_BITS = 13
 JUMP_ENTRIES = 1 << JUMP_BITS
@@ -75,6 +77,7 @@ class Space(Struct):
     group = Field(u64, doc="by which sfence.vma and its like name it, too")
     tlb = Field(u64, doc="host address of the tables")
     mask = Field(u64, doc="bytes of the entries in use, less one entry")
+    touched = Field(u64, doc="bytes of a table that may have host memory of their own")
     jumps = Field(u64, doc="host address of the jump cache")
     stamp = Field(u64, doc="when it was last entered")
     epoch = Field(u64, doc="the machine's when its write tags were last brought up to date")
@@ -135,6 +138,20 @@ class Space(Struct):
         self.evictions = u64(0)
 
     @native
+    def begin(self, key: u64, group: u64) -> None:
+        """Be another address space from now on, of a size that suits most."""
+        self.forget()
+        if self.mask > (FIRST_ENTRIES - 1) * TlbEntry.SIZE:
+            self.set_size(u64(FIRST_ENTRIES))
+        self.key = key
+        self.group = group
+
+    @native
+    def is_spacious(self) -> bool:
+        """Whether much more host memory was touched than is in use."""
+        return self.touched >= SPACIOUS and self.touched > 2 * (self.mask + TlbEntry.SIZE)
+
+    @native
     def resize(self) -> None:
         """Choose how many entries are in use, from what happened since the last flush. Nothing is
         filled.
@@ -154,6 +171,8 @@ class Space(Struct):
         never been or was emptied.
         """
         self.mask = (entries - 1) * TlbEntry.SIZE
+        if self.touched < entries * TlbEntry.SIZE:
+            self.touched = entries * TlbEntry.SIZE
         index = u32(0)
         while index < TLB_INDEXES:
             host_fill(self.tlb + u64(index) * TABLE_SIZE, u8(0xFF), entries * TlbEntry.SIZE)

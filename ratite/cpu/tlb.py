@@ -56,6 +56,7 @@ from ratite.native import (
     u16,
     u32,
     u64,
+    unlikely,
 )
 
 OFFSET_MASK = 0xFFF
@@ -102,6 +103,13 @@ def enter_space(cpu: CpuState, space: Space) -> None:
 
 
 @native
+def note_slack(cpu: CpuState, space: Space) -> None:
+    """Have host memory given back when the vCPU leaves the guest next, if that is worth it."""
+    if unlikely(space.is_spacious()):
+        cpu.slack = u32(1)
+
+
+@native
 def change_space(cpu: CpuState) -> None:
     """Go to the space that the vCPU's state names: as it was left, or in place of the one that was
     left longest ago.
@@ -126,9 +134,8 @@ def change_space(cpu: CpuState) -> None:
     if found == 0:
         found = oldest
         fresh = Space.at(found)
-        fresh.forget()
-        fresh.key = key
-        fresh.group = group
+        fresh.begin(key, group)
+        note_slack(cpu, fresh)
         cpu.tlb_flushes += 1
     enter_space(cpu, Space.at(found))
 
@@ -144,6 +151,7 @@ def flush(cpu: CpuState) -> None:
         number += 1
     space = Space.at(cpu.space)
     space.forget()
+    note_slack(cpu, space)
     key, group = address_space(cpu)
     space.key = key
     space.group = group
@@ -160,6 +168,7 @@ def flush_here(cpu: CpuState) -> None:
     """Forget all of the space that the vCPU is in; its size may change."""
     space = Space.at(cpu.space)
     space.forget()
+    note_slack(cpu, space)
     cpu.resize_request = u32(0)
     cpu.tlb_flushes += 1
     cpu.tlb_mask = space.mask

@@ -146,6 +146,7 @@ class CpuState(Struct):
     resize_request = Field(u32, doc="the softmmu TLB has become too small; then poll `kick`")
     spaces = Field(u64, doc="host address of the vCPU's Spaces; see `ratite.cpu.space`")
     space = Field(u64, doc="host address of the one that it is in")
+    slack = Field(u32, doc="spaces have host memory that they no longer use")
     space_clock = Field(u64, doc="changes of address space, ever")
     halted = Field(u32, doc="waiting for an interrupt")
     flush_request = Field(
@@ -179,6 +180,8 @@ class CpuState(Struct):
     mmio_failed = Field(u64, doc="bit n: access n of the log ended in a bus error")
     fetch_buffer = Array(u8, 32, doc="bytes of an instruction that lies across two pages")
     host_thread = Field(u64, doc="the host's number of the thread that runs it; 0 before it does")
+    leaving = Field(u64, doc="how a region is being left")
+    misfit = Field(u64, doc="block whose region was left at once, not being made for what it found")
     sample = Field(u64, doc="what was executed when a kick was last answered: host address")
     went_from = Array(u64, WENT, doc="pcs of indirect jumps out of compiled regions, by a hash")
     went_to = Array(u64, WENT, doc="where each of them went")

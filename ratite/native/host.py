@@ -142,6 +142,17 @@ class HostMemory:
         self.address = addressof(c_char.from_buffer(self._map))
         self.size = size
 
+    def discard(self, start: int, end: int) -> None:
+        """Give whole pages between two offsets back to the host, where it can take them; they read
+        as zeros, or as they were.
+        """
+        start, end = (
+            -(-start // mmap.PAGESIZE) * mmap.PAGESIZE,
+            end // mmap.PAGESIZE * mmap.PAGESIZE,
+        )
+        if start < end and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
+
 
 def allocate(size: int) -> HostMemory:
     """New zeroed memory of at least `size` bytes. Raises `HostError`."""

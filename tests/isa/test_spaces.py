@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ratite.cpu.space import FIRST_ENTRIES, MIN_ENTRIES, SPACES, VICTIMS, TlbEntry
+from ratite.cpu.space import FIRST_ENTRIES, MIN_ENTRIES, SPACES, SPACIOUS, VICTIMS, Space, TlbEntry
 from ratite.native import u64
 from tests.isa.assembler import assemble
 from tests.isa.guest import SUPERVISOR, A, D, Pages, R, V, W, X, run_program
@@ -156,6 +156,34 @@ def test_the_tlb_grows_with_the_working_set(executor: Executor) -> None:
     for _ in range(12):
         spaces.run("sfence.vma x0, x0")
     assert entries(executor) == MIN_ENTRIES
+
+
+def test_a_tlb_that_was_large_gives_its_memory_back(executor: Executor) -> None:
+    """What another address space takes over begins small, and is as good as new."""
+    if not counts(executor):
+        pytest.skip("it has no TLB, or flushes it")
+    spaces = Spaces(executor)
+    pages = spaces.pages[0]
+    count = 10 * FIRST_ENTRIES
+    start = 0x80_0000_0000 >> 2
+    for number in range(count):
+        pages.map(start + 0x1000 * number, DATA + 0x1000 * (number % 4), FULL)
+    hart = executor.hart
+    hart.x[2] = hart.x[7] = u64(start)
+    hart.x[5], hart.x[6] = u64(0x1000), u64(start + 0x1000 * count)
+    spaces.run(ENTER[0])
+    run_program(executor, WALK, 3 * 6 * count, SUPERVISOR)
+    large = Space.at(hart.space)
+    assert int(large.touched) >= SPACIOUS
+    # As many others as there are spaces, and back: the large one is somebody else's now.
+    for number in range(SPACES):
+        hart.x[12] = u64(pages.satp(20 + number))
+        spaces.run("csrrw x0, satp, x12", "lbu x4, 0(x7)")
+    assert int(large.touched) == FIRST_ENTRIES * TlbEntry.SIZE
+    spaces.run(ENTER[0])
+    hart.x[2] = u64(start)
+    run_program(executor, WALK, 3 * 6 * count, SUPERVISOR)
+    assert entries(executor) * TlbEntry.SIZE >= SPACIOUS
 
 
 def test_pages_that_push_each_other_out_come_back(executor: Executor) -> None:

@@ -21,13 +21,17 @@ from ratite.cpu.machine import MAX_CPUS, PAGE_SHIFT, Block, Shared
 from ratite.cpu.physmap import PhysMapPublisher
 from ratite.cpu.space import (
     NO_SPACE,
+    SIDE_OFFSET,
+    SIDE_TABLE_SIZE,
     SPACE_BYTES,
     SPACES,
+    SPACIOUS,
     TABLE_SIZE,
     TLB_BYTES,
     TLB_INDEXES,
     Space,
     TlbEntry,
+    TlbSide,
 )
 from ratite.isa.state import KICK_EXIT, KICK_INTERRUPT, CpuState
 from ratite.memory import AddressSpace, RamList
@@ -313,6 +317,7 @@ class JitCpu:
         self._kick_interrupt = ctypes.c_uint8.from_address(kick)
         self._kick_exit = ctypes.c_uint8.from_address(kick + 1)
         self._reason = ctypes.c_uint32.from_address(state.address + CpuState.exit_reason.offset)
+        self._slack = ctypes.c_uint32.from_address(state.address + CpuState.slack.offset)
         self._native_run = run
         self._run: Callable[[int], None] = run
 
@@ -322,7 +327,24 @@ class JitCpu:
         `serve_access` before the next `run`."""
         self._reason.value = Exit.NONE
         self._run(self.state.address)
+        if self._slack.value:
+            self._give_back()
         return self._reason.value
+
+    def _give_back(self) -> None:
+        """Return host memory that the tables no longer use."""
+        self._slack.value = 0
+        for number in range(SPACES):
+            space = Space(self._spaces.address + number * Space.SIZE).plain()
+            if space.touched >= SPACIOUS:
+                begin = space.tlb - self._tables.address
+                used = space.touched = space.mask + TlbEntry.SIZE if space.mask else 0
+                for index in range(TLB_INDEXES):
+                    table = begin + index * TABLE_SIZE
+                    self._tables.discard(table + used, table + TABLE_SIZE)
+                    side = begin + SIDE_OFFSET + index * SIDE_TABLE_SIZE
+                    used_side = used // TlbEntry.SIZE * TlbSide.SIZE
+                    self._tables.discard(side + used_side, side + SIDE_TABLE_SIZE)
 
     def answer_log(self, answer: Callable[[], None] | None) -> None:
         """What `run` does itself whenever it leaves the guest with `Exit.LOG`; None: it never does.
