@@ -279,6 +279,8 @@ host_flt: Callable[[T, T], bool] = _fpu("flt")
 host_fle: Callable[[T, T], bool] = _fpu("fle")
 host_unordered: Callable[[T, T], bool] = _fpu("funo")
 """Whether one of them is a NaN. A signalling one may leave a flag or not."""
+host_canonical: Callable[[T], T] = _fpu("fcanon")
+"""A result of the host's FPU, with the canonical NaN in place of any NaN."""
 host_fcvt: Callable[[type[T], Int], T] = _fpu("fcvt")
 host_ftosi: Callable[[type[T], Int], T] = _fpu("ftosi")
 host_sitof: Callable[[type[T], Int], T] = _fpu("sitof")

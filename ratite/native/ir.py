@@ -75,7 +75,7 @@ OPCODES: dict[str, OpInfo] = {
     "fma": OpInfo(3, True, False),
     **{
         name: OpInfo(1, True, False)
-        for name in ("fsqrt", "fcvt", "ftosi", "ftoui", "sitof", "uitof")
+        for name in ("fsqrt", "fcanon", "fcvt", "ftosi", "ftoui", "sitof", "uitof")
     },
     # state: ld base [index]; st base value [index]; attributes offset, scale
     "ld": OpInfo(-1, True, False),

@@ -192,7 +192,7 @@ def _switch_call(lifter: Expressions, call: Call) -> Any:
 # -- host FPU
 
 
-@_lifts("fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma")
+@_lifts("fadd", "fsub", "fmul", "fdiv", "fsqrt", "fma", "fcanon")
 def _fpu_arithmetic(lifter: Expressions, call: Call) -> Any:
     first = _typed(lifter, call, 0)
     operands = [

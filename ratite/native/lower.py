@@ -17,7 +17,8 @@ _PLAIN = {
     **{name: name for name in ("add", "sub", "mul", "and", "or", "xor", "shl", "lshr", "ashr")},
     **{name: name for name in ("udiv", "urem", "sdiv", "srem")},
 }
-_FLOAT = {"i16": "half", "i32": "float", "i64": "double"}
+CANONICAL_NAN = "0x7FF8000000000000"  # of either type, as LLVM writes it
+FLOAT = {"i16": "half", "i32": "float", "i64": "double"}
 _SUFFIX = {"i16": "f16", "i32": "f32", "i64": "f64"}
 _STRICT = 'metadata !"fpexcept.strict"'
 _IGNORED = 'metadata !"fpexcept.ignore"'
@@ -30,6 +31,7 @@ _FPU_OPS = frozenset(
         "fdiv",
         "fma",
         "fsqrt",
+        "fcanon",
         "feq",
         "flt",
         "fle",
@@ -250,8 +252,8 @@ class Lowering:
 
     def _float(self, operand: ir.Operand, type_: str) -> str:
         name = self.fresh("f")
-        self.line(f"  {name} = bitcast {type_} {self.operand(operand, type_)} to {_FLOAT[type_]}")
-        return f"{_FLOAT[type_]} {name}"
+        self.line(f"  {name} = bitcast {type_} {self.operand(operand, type_)} to {FLOAT[type_]}")
+        return f"{FLOAT[type_]} {name}"
 
     def _fpu_call(
         self, op: ir.Op, name: str, arguments: list[str], returns: str, metadata: str
@@ -266,12 +268,16 @@ class Lowering:
         )
         return result
 
+    def _from_float(self, op: ir.Op, number: str) -> None:
+        """The op's result is the bits of a number."""
+        self.line(f"  {self.result(op)} = bitcast {FLOAT[op.type]} {number} to {op.type}")
+
     def _fpu_arithmetic(self, op: ir.Op) -> None:
         name = {"fsqrt": "sqrt"}.get(op.name, op.name)
         arguments = [self._float(argument, op.type) for argument in op.args]
-        returns = _FLOAT[op.type]
+        returns = FLOAT[op.type]
         result = self._fpu_call(op, f"{name}.{_SUFFIX[op.type]}", arguments, returns, _DYNAMIC)
-        self.line(f"  {self.result(op)} = bitcast {returns} {result} to {op.type}")
+        self._from_float(op, result)
 
     _op_fadd = _op_fsub = _op_fmul = _op_fdiv = _op_fsqrt = _op_fma = _fpu_arithmetic
 
@@ -286,14 +292,31 @@ class Lowering:
 
     _op_feq = _op_flt = _op_fle = _op_funo = _fpu_compare
 
+    def _op_fcanon(self, op: ir.Op) -> None:
+        value = self._float(op.args[0], op.type)
+        name = f"fcmp.{_SUFFIX[op.type]}"
+        metadata = f'metadata !"uno", {_IGNORED}'
+        here, nan, done = (self.label(hint) for hint in ("number", "nan", "canonical"))
+        self.line(f"  br label %{here}")
+        self.line(f"{here}:")
+        unordered = self._fpu_call(op, name, [value, value], "i1", metadata)
+        self.line(f"  br i1 {unordered}, label %{nan}, label %{done}, !prof !1")
+        self.line(f"{nan}:")
+        self.line(f"  br label %{done}")
+        self.line(f"{done}:")
+        kind, number = value.split()
+        result = self.fresh("r")
+        self.line(f"  {result} = phi {kind} [ {number}, %{here} ], [ {CANONICAL_NAN}, %{nan} ]")
+        self._from_float(op, result)
+
     def _op_fcvt(self, op: ir.Op) -> None:
         source = str(op.attributes["source"])
         wider = ir.WIDTH[op.type] > ir.WIDTH[source]
         name = f"{'fpext' if wider else 'fptrunc'}.{_SUFFIX[op.type]}.{_SUFFIX[source]}"
         argument = self._float(op.args[0], source)
-        returns = _FLOAT[op.type]
+        returns = FLOAT[op.type]
         result = self._fpu_call(op, name, [argument], returns, _STRICT if wider else _DYNAMIC)
-        self.line(f"  {self.result(op)} = bitcast {returns} {result} to {op.type}")
+        self._from_float(op, result)
 
     def _op_ftosi(self, op: ir.Op) -> None:
         source = str(op.attributes["source"])
@@ -306,9 +329,9 @@ class Lowering:
         source = str(op.attributes["source"])
         argument = f"{source} {self.operand(op.args[0], source)}"
         name = f"{'sitofp' if op.name == 'sitof' else 'uitofp'}.{_SUFFIX[op.type]}.{source}"
-        returns = _FLOAT[op.type]
+        returns = FLOAT[op.type]
         result = self._fpu_call(op, name, [argument], returns, _DYNAMIC)
-        self.line(f"  {self.result(op)} = bitcast {returns} {result} to {op.type}")
+        self._from_float(op, result)
 
     _op_sitof = _op_uitof = _from_int
 

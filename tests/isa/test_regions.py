@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -147,7 +148,16 @@ def test_regions_without_room_end_with_a_flush(monkeypatch: pytest.MonkeyPatch) 
         f"addi x2, x0, 2000\naddi x1, x1, {n}\naddi x2, x2, -1\nbne x2, x0, -8\n" for n in range(40)
     )
     jit.load(CODE, program(f"{loops}\njal x0, {-40 * 16}"))
-    jit.run_until(lambda: int(jit.machine.shared.flushes) > 0)
+
+    fresh = itertools.count(0x8000, 4)
+
+    def flushed() -> bool:
+        jit.hart.pc = u64(next(fresh))  # a block that has to be translated
+        jit.load(int(jit.hart.pc), assemble(f"jal x0, {CODE - int(jit.hart.pc)}"))
+        jit.run(1)
+        return int(jit.machine.shared.flushes) > 0
+
+    jit.run_until(flushed)
     jit.machine.close()
 
 
@@ -257,6 +267,134 @@ def test_registers_that_hold_single_numbers_now_and_then(executor: Executor, val
     total = 0x4040_0000 if single == 0x3F80_0000 else 0x7FC0_0000
     assert [executor.read(0x5000 + 8 * n, 8) for n in range(3)] == [value] * 3
     assert (hart.x[6], hart.x[7]) == (0xFFFF_FFFF_4000_0000, 0xFFFF_FFFF << 32 | total)
+
+
+NANS = {
+    "d": (0x7FF8_0000_0000_0000, 0xFFF8_0000_0000_1234, 0x7FF0_0000_0000_0001),
+    "s": (0xFFFF_FFFF_7FC0_0000, 0xFFFF_FFFF_FFC0_1234, 0xFFFF_FFFF_7F80_0001),
+}
+INFINITY = {"d": 0x7FF0_0000_0000_0000, "s": 0xFFFF_FFFF_7F80_0000}
+ONE = {"d": 0x3FF0_0000_0000_0000, "s": 0xFFFF_FFFF_3F80_0000}
+
+
+@pytest.mark.parametrize("fmt", ["d", "s"])
+@pytest.mark.parametrize("rounds", [1, 2, 7])
+def test_nans_in_loops(executor: Executor, fmt: str, rounds: int) -> None:
+    """Those that operations make are canonical wherever they are seen; those that were loaded keep
+    their bits. The host's own NaN for infinity less infinity has its sign set.
+    """
+    hart = executor.hart
+    canonical, quiet, signalling = NANS[fmt]
+    load, store, size = ("fld", "fsd", 8) if fmt == "d" else ("flw", "fsw", 4)
+    text = f"""
+        fsub.{fmt}   f3, f1, f1
+        fadd.{fmt}   f4, f4, f3
+        {load}       f5, 0(x5)
+        {store}      f4, 0(x6)
+        fsgnj.{fmt}  f6, f4, f4
+        fmul.{fmt}   f7, f3, f2
+        addi     x5, x5, 8
+        addi     x6, x6, 8
+        addi     x2, x2, -1
+        beq      x2, x0, 12
+        {load}       f7, 0(x7)
+        jal      x0, -44
+        fadd.{fmt}   f8, f2, f7
+    """
+    memory = {0: quiet, 8: signalling}
+    for number in range(rounds):
+        executor.load(0x5000 + 8 * number, memory[number % 2 * 8].to_bytes(8, "little"))
+    executor.load(0x7000, signalling.to_bytes(8, "little"))
+    hart.f[1], hart.f[2], hart.f[4] = u64(INFINITY[fmt]), u64(ONE[fmt]), u64(ONE[fmt])
+    hart.f[3], hart.f[5], hart.f[7] = u64(quiet), u64(quiet), u64(quiet)
+    hart.x[2], hart.x[5], hart.x[6] = u64(rounds), u64(0x5000), u64(0x6000)
+    hart.x[7] = u64(0x7000)
+    run_program(executor, text, 12 * rounds - 2)
+    stored = [executor.read(0x6000 + 8 * number, size) for number in range(rounds)]
+    assert stored == [canonical & (1 << 8 * size) - 1] * rounds
+    assert [int(hart.f[n]) for n in (3, 4, 6, 7)] == [canonical] * 4
+    assert hart.f[5] == memory[(rounds - 1) % 2 * 8]
+    assert int(hart.fp.flags) & 31 == 0x10
+
+
+@pytest.mark.parametrize("fmt", ["d", "s"])
+def test_a_register_with_a_result_or_what_was_loaded(executor: Executor, fmt: str) -> None:
+    hart = executor.hart
+    canonical, _, signalling = NANS[fmt]
+    load, store, size = ("fld", "fsd", 8) if fmt == "d" else ("flw", "fsw", 4)
+    text = f"""
+        fsub.{fmt}   f3, f1, f1
+        andi     x9, x2, 1
+        beq      x9, x0, 12
+        {load}       f3, 0(x7)
+        jal      x0, 4
+        {store}      f3, 0(x6)
+        addi     x6, x6, 8
+        addi     x2, x2, -1
+        bne      x2, x0, -32
+    """
+    executor.load(0x7000, signalling.to_bytes(8, "little"))
+    hart.f[1] = u64(INFINITY[fmt])
+    hart.x[2], hart.x[6], hart.x[7] = u64(4), u64(0x6000), u64(0x7000)
+    run_program(executor, text, 2 * 7 + 2 * 9)
+    mask = (1 << 8 * size) - 1
+    stored = [executor.read(0x6000 + 8 * number, size) for number in range(4)]
+    assert stored == [canonical & mask, signalling & mask] * 2
+    assert hart.f[3] == signalling
+
+
+@pytest.mark.parametrize("fmt", ["d", "s"])
+def test_a_loop_that_moves_signalling_nans(executor: Executor, fmt: str) -> None:
+    """Nothing operates on them: no flag is raised, no bit changes, though others are results."""
+    hart = executor.hart
+    _, quiet, signalling = NANS[fmt]
+    text = f"""
+        fadd.{fmt}   f4, f4, f2
+        beq      x3, x0, 8
+        fadd.{fmt}   f5, f2, f2
+        addi     x2, x2, -1
+        bne      x2, x0, -16
+        fmv.x.d  x6, f5
+    """
+    hart.f[2], hart.f[4], hart.f[5] = u64(ONE[fmt]), u64(ONE[fmt]), u64(signalling)
+    hart.x[2], hart.x[3] = u64(5), u64(0)
+    run_program(executor, text, 5 * 4 + 1)
+    assert (hart.x[6], hart.f[5]) == (signalling, signalling)
+    assert int(hart.fp.flags) & 31 == 0
+    hart.f[4], hart.x[2] = u64(quiet), u64(5)
+    run_program(executor, text, 5 * 4 + 1)
+    assert (hart.f[4], hart.f[5]) == (NANS[fmt][0], signalling)
+    assert int(hart.fp.flags) & 31 == 0
+
+
+def test_a_region_that_does_not_fit_is_made_anew(jit: Jit) -> None:
+    """It relies on a register to hold a single number, until that is found to be wrong often."""
+    hart = jit.hart
+    text = """
+        addi     x1, x1, 1
+        beq      x5, x0, 8
+        fadd.s   f3, f1, f2
+        jal      x0, -12
+    """
+    one, double = 0xFFFF_FFFF_3F80_0000, 0x3FF0_0000_0000_0000
+    hart.f[1] = hart.f[2] = u64(one)
+    hart.x[5] = u64(1)
+    jit.load(CODE, program(text))
+    jit.run_until(lambda: jit.stats.full > 0 and hart.f[3] == 0xFFFF_FFFF_4000_0000)
+    before = jit.stats.full
+    hart.f[1], hart.x[5] = u64(double), u64(0)
+    jit.run_until(lambda: jit.stats.full > before)
+
+    def fits() -> bool:
+        hart.misfit = u64(0)
+        count = int(hart.x[1])
+        jit.run(2_000_000)
+        return hart.misfit == 0 and hart.x[1] > count
+
+    jit.run_until(fits)
+    hart.x[5] = u64(1)
+    jit.run(1000)
+    assert (hart.f[1], hart.f[3]) == (double, 0xFFFF_FFFF_7FC0_0000)
 
 
 def test_perf_finds_the_names_of_regions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Moment:
     length: int
     left: int  # instructions of the block from this one on
     unsaved: tuple[tuple[int, str, str], ...]  # (state offset, type, value)
+    raw: frozenset[int]  # registers whose slots hold results of the host's FPU as they are
 
 
 @dataclass(slots=True)

@@ -51,6 +51,8 @@ HIT_PAUSE_S = 0.03
 long after each."""
 WAITING = 50
 """Regions at most whose missing blocks are looked for at a time."""
+MISFITS = 8
+"""Times that a region is found left at once before another is made in its place."""
 TARGETS = 32
 """Places that one indirect jump is known to go to."""
 
@@ -129,6 +131,12 @@ class RegionCompiler:
         self._uses: list[Any] = []
         self._quick: set[int] = set()  # handlers of the regions at the quick level
         self._samples: Counter[int] = Counter()  # by the block that a region was entered at
+        self._misfits: Counter[int] = Counter()
+        """By entry block: times that a region was found left at once, not being made for what
+        registers held."""
+        self._unboxed: dict[int, set[int]] = {}
+        """By entry block: floating-point registers, by their offset in the state, that it must not
+        rely on to hold single numbers."""
         self._went: dict[int, dict[int, None]] = {}
         """Where indirect jumps went that left a region, by their pc."""
         self._stop = threading.Event()
@@ -207,6 +215,8 @@ class RegionCompiler:
                 self._heat.forget()
                 self._quick.clear()
                 self._samples.clear()
+                self._misfits.clear()
+                self._unboxed.clear()
                 self._went.clear()
                 self._waiting.clear()
         self._heat.gather()
@@ -248,6 +258,7 @@ class RegionCompiler:
                     self._consider(address, number)
             if not plain.halted:
                 self._note_jumps(plain)
+                self._note_misfit(plain, number)
                 cpu.kick(leave=False)
 
     def _consider(self, entry: int, cpu: int) -> None:
@@ -263,6 +274,23 @@ class RegionCompiler:
             for address in members:
                 self._samples.pop(address, None)
             self._compile_region(region, cpu, self._served, FULL)
+
+    def _note_misfit(self, state: Any, cpu: int) -> None:
+        """See whether a region is left at once again and again, and then make one that relies on
+        less.
+        """
+        entry, state.misfit = state.misfit, 0
+        if not entry:
+            return
+        self._misfits[entry] += 1
+        if self._misfits[entry] % MISFITS == 0:
+            from ratite.accel.jit.tier1 import unboxed_registers
+
+            known = self._unboxed.get(entry)
+            found = unboxed_registers(self._guest.cpus[cpu].state, self._prepare())
+            if known is None or not found <= known:
+                self._unboxed[entry] = found | (known or set())
+                self._compile(entry, cpu, self._served, FULL, self._heat.is_warm)
 
     def _note_jumps(self, state: Any) -> None:
         """Take over what a vCPU remembers of indirect jumps."""
@@ -312,8 +340,12 @@ class RegionCompiler:
         from ratite.accel.jit.tier1 import RegionText
         from ratite.native.compile import compile_region, region_assembly
 
-        kind = FullRegionText if level == FULL else RegionText
-        text = kind(region, templates, REGION, self._guest.cpus[cpu].state).text()
+        state = self._guest.cpus[cpu].state
+        if level == FULL:
+            unboxed = self._unboxed.get(region.entry.address)
+            text = FullRegionText(region, templates, REGION, state, unboxed).text()
+        else:
+            text = RegionText(region, templates, REGION, state).text()
         self.show(region, level, text, lambda: region_assembly(text, quick=level == QUICK))
         code = compile_region(text, quick=level == QUICK, checked=self._verify)
         self.stats.compiled += 1

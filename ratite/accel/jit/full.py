@@ -8,61 +8,50 @@ does all it can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import Enum
+from collections.abc import Collection, Iterable
 
-from ratite.accel.jit.accesses import STATE, Access, AccessText, Moment
-from ratite.accel.jit.region import Region
-from ratite.accel.jit.tier1 import Lines, RegionText, Templates
+from ratite.accel.jit.accesses import STATE, Access, AccessText, Item, Moment
+from ratite.accel.jit.floats import Form, forms, raw_at_starts
+from ratite.accel.jit.region import Region, RegionBlock
+from ratite.accel.jit.registers import MASK64, Halves
+from ratite.accel.jit.tier1 import BOX, Lines, RegionText, Templates
 from ratite.isa.state import READ, CpuState
+from ratite.native.lower import constant
 
 MAX_SITES = 16
 """Loads of a region that remember a page each; all take host registers or stack."""
 NOWHERE = 0x800
 """Not the page of any address, with its low bits left in for the alignment."""
+_INFINITY_AND_NAN = {
+    "i32": (0x7F80_0000, 0x7FC0_0000),
+    "i64": (0x7FF0_0000_0000_0000, 0x7FF8_0000_0000_0000),
+}
 EXITS = ("lookup", "kicked", "step")
-
-
-class Form(Enum):
-    """How a region keeps a floating-point register."""
-
-    WHOLE = "as one double"
-    BOXED = "as a float, and the half above it"
-
-
-def _forms(region: Region, templates: Templates) -> dict[int, Form]:
-    """The form of each floating-point register, by its offset in the state. Either form can hold
-    any bits; a register is split if all that the region writes to it are single numbers.
-    """
-    parts = {part.floats: part for part in templates.promoted if part.floats}
-    written: dict[int, bool] = {}  # whether only single numbers are
-    read: dict[int, bool] = {}
-    for block in region.blocks:
-        for decoded in block.instructions:
-            fmt = decoded.insn.constants.get("fmt")
-            single = fmt is not None and fmt.width == 32
-            for operand in decoded.insn.operands:
-                part = parts.get(operand.kind.name)
-                if part is not None:
-                    offset = part.offset + decoded.operands[operand.name] * part.size
-                    seen = written if operand.written else read
-                    seen[offset] = single and seen.get(offset, True)
-    boxed = {**read, **written}
-    return {
-        offset: Form.BOXED if boxed.get(offset, False) else Form.WHOLE
-        for part in parts.values()
-        for offset in range(part.offset, part.end, part.size)
-    }
 
 
 class FullRegionText(RegionText):
     """Writes one region's LLVM text."""
 
-    def __init__(self, region: Region, templates: Templates, name: str, cpu: CpuState) -> None:
+    defers_nans = True
+
+    def __init__(
+        self,
+        region: Region,
+        templates: Templates,
+        name: str,
+        cpu: CpuState,
+        unboxed: Collection[int] | None = None,
+    ) -> None:
+        """`unboxed`, if regions that began here did not fit: the offsets of registers that were
+        found to hold no single number.
+        """
         super().__init__(region, templates, name, cpu)
         self.access_text = FullAccessText(self)
         self._written: dict[int, str] = {}  # state offset -> type
-        self._form = _forms(region, templates)
+        self._form = forms(region, templates, unboxed or ())
+        wary = unboxed is not None
+        self._starts = raw_at_starts(region, templates, self._following, wary=wary)
+        self._ever_raw: set[int] = set()  # registers that are raw where some way out begins
 
     def settle(self) -> None:
         """Bring slots up to date with the values that registers have."""
@@ -82,80 +71,179 @@ class FullRegionText(RegionText):
     # -- slots of floating-point registers have floating-point types, so that LLVM keeps values in
     # the host's registers of that kind from one operation to the next
 
-    def _parts(self, offset: int, slot: str) -> list[tuple[str, str, int]]:
-        """Type, alloca and place of each part of a slot."""
-        match self._form.get(offset):
-            case None:
-                return [(self._slot_type(offset), slot, 0)]
-            case Form.WHOLE:
-                return [("double", slot, 0)]
-            case Form.BOXED:
-                return [("float", slot, 0), ("i32", f"{slot}.box", 4)]
+    def _float_type(self, offset: int) -> str | None:
+        form = self._form.get(offset)
+        return None if form is None else "double" if form is Form.WHOLE else "float"
 
-    def declare_slot(self, offset: int, slot: str) -> None:
-        """Write the allocas of a promoted field."""
-        for type_, part, _ in self._parts(offset, slot):
-            self.line(f"  {part} = alloca {type_}")
+    def _slot_type(self, offset: int) -> str:
+        return self._float_type(offset) or super()._slot_type(offset)
 
     def fill_slot(self, offset: int, slot: str) -> None:
         """Copy the field from the vCPU's state."""
-        for type_, part, distance in self._parts(offset, slot):
-            value = self.emit(f"load {type_}, ptr {self.state(offset + distance)}, {STATE}")
-            self.line(f"  store {type_} {value}, ptr {part}")
+        type_ = self._slot_type(offset)
+        value = self.emit(f"load {type_}, ptr {self.state(offset)}, {STATE}")
+        self.line(f"  store {type_} {value}, ptr {slot}")
 
     def read_slot(self, offset: int, type_: str, result: str) -> None:
         """Define `result` as the field's value."""
-        slot = self.slot(offset)
-        match self._form.get(offset):
-            case None:
-                self.line(f"  {result} = load {type_}, ptr {slot}")
-            case Form.WHOLE:
-                value = self.emit(f"load double, ptr {slot}")
-                self.line(f"  {result} = bitcast double {value} to i64")
-            case Form.BOXED:
-                value = self.emit(f"load float, ptr {slot}")
-                low = self.emit(f"bitcast float {value} to i32")
-                wide = self.emit(f"zext i32 {low} to i64")
-                box = self.emit(f"load i32, ptr {slot}.box")
-                box = self.emit(f"zext i32 {box} to i64")
-                box = self.emit(f"shl i64 {box}, 32")
-                self.line(f"  {result} = or i64 {box}, {wide}")
+        kind = self._float_type(offset)
+        if kind is None:
+            super().read_slot(offset, type_, result)
+            return
+        value = self.emit(f"load {kind}, ptr {self.slot(offset)}")
+        seen = self.canonical(kind, value) if offset in self.raw else value
+        if kind == "double":
+            bits = result
+            self.line(f"  {result} = bitcast double {seen} to i64")
+        else:
+            bits = self.emit(f"bitcast float {seen} to i32")
+            wide = self.emit(f"zext i32 {bits} to i64")
+            self.line(f"  {result} = or i64 {wide}, {constant(BOX << 32, 'i64')}")
+            self.registers.note_halves(wide, Halves(bits, 0, wide))
+            self.registers.note_halves(result, Halves(bits, BOX, wide))
+        self.registers.note_float(bits, value)
+        if offset in self.raw:
+            self.registers.note_raw(bits)
+
+    def prepare_float(self, offset: int, value: str) -> None:
+        """Here, so that all uses share one conversion."""
+        bits = self._bits(offset, value)
+        self.registers.note_float(bits, self._as_float(offset, bits))
+
+    def _as_float(self, offset: int, bits: str) -> str:
+        """The value that a floating-point register's slot holds for these bits."""
+        if self._form[offset] is Form.WHOLE:
+            return self.registers.float_of(bits) or self.emit(f"bitcast i64 {bits} to double")
+        return self.registers.float_of(bits) or self.emit(f"bitcast i32 {bits} to float")
+
+    def _bits(self, offset: int, value: str) -> str:
+        """Those that the slot is for."""
+        if self._form[offset] is Form.WHOLE:
+            return value
+        halves = self.registers.halves(value)
+        return halves.low if halves is not None else self.emit(f"trunc i64 {value} to i32")
 
     def write_slot(self, offset: int, type_: str, value: str) -> None:
-        """Store a value to the field's allocas."""
-        slot = self.slot(offset)
-        match self._form.get(offset):
-            case None:
-                self.line(f"  store {type_} {value}, ptr {slot}")
-            case Form.WHOLE:
-                whole = self.emit(f"bitcast i64 {value} to double")
-                self.line(f"  store double {whole}, ptr {slot}")
-            case Form.BOXED:
-                low = self.emit(f"trunc i64 {value} to i32")
-                single = self.emit(f"bitcast i32 {low} to float")
-                self.line(f"  store float {single}, ptr {slot}")
-                high = self.emit(f"lshr i64 {value}, 32")
-                high = self.emit(f"trunc i64 {high} to i32")
-                self.line(f"  store i32 {high}, ptr {slot}.box")
+        """Store a value to the field's alloca."""
+        kind = self._float_type(offset)
+        if kind is not None:
+            bits = self._bits(offset, value)
+            (self.raw.add if self.registers.is_raw(bits) else self.raw.discard)(offset)
+            type_, value = kind, self._as_float(offset, bits)
+        self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+
+    # -- NaNs: registers hold them as the host's FPU makes them, from one operation to the next
+
+    def see_nan(self, offset: int) -> None:
+        """Have the canonical NaN in a register's slot where it holds any."""
+        if offset in self.raw:
+            kind, slot = self._slot_type(offset), self.slot(offset)
+            value = self.canonical(kind, self.emit(f"load {kind}, ptr {slot}"))
+            self.line(f"  store {kind} {value}, ptr {slot}")
+
+    def _block(self, block: RegionBlock) -> None:
+        self.raw = set(self._starts[self.number_of(block)])
+        super()._block(block)
+
+    def _enter(self, source: RegionBlock, pc: int) -> None:
+        number = self.order[pc]
+        for offset in sorted(self.raw - self._starts[number]):
+            self.see_nan(offset)
+        super()._enter(source, pc)
+
+    def _following(self, block: RegionBlock) -> list[RegionBlock]:
+        """Where control may go from a block within the region, and perhaps more."""
+        pcs = {block.end_pc, *self.likely_targets(block), *block.successors}
+        if block.last.displacement is not None:
+            pcs.add(block.last.pc + block.last.displacement & MASK64)
+        return [self.region.blocks[self.order[pc]] for pc in pcs if pc in self.order]
+
+    # -- in and out
+
+    def check_entry(self) -> None:
+        """Registers must hold what the region relies on."""
+        fits = "true"
+        for offset in sorted(self.slots):
+            form = self._form.get(offset)
+            if form is Form.BOXED:
+                box = self.emit(f"load i32, ptr {self.state(offset + 4)}, {STATE}")
+                boxed = self.emit(f"icmp eq i32 {box}, {constant(BOX, 'i32')}")
+                fits = self.emit(f"and i1 {fits}, {boxed}")
+            if form is not None and offset in self._starts[0]:
+                bits, value = self._load_bits(offset)
+                same = self.emit(f"icmp eq {bits} {self._canonical_bits(bits, value)}, {value}")
+                fits = self.emit(f"and i1 {fits}, {same}")
+        if fits == "true":
+            return
+        good, bad = self.label("fit"), self.label("misfit")
+        self.line(f"  br i1 {fits}, label %{good}, label %{bad}, !prof !0")
+        self.line(f"{bad}:")
+        here = self.emit("ptrtoint ptr %rec to i64")
+        self.line(f"  store i64 {here}, ptr {self.state(CpuState.misfit.offset)}, {STATE}")
+        self.line("  br label %exit.step")
+        self.line(f"{good}:")
+
+    def _load_bits(self, offset: int) -> tuple[str, str]:
+        """Type and value of a slot, as bits."""
+        type_ = self._slot_type(offset)
+        value = self.emit(f"load {type_}, ptr {self.slot(offset)}")
+        bits = {"double": "i64", "float": "i32"}.get(type_)
+        return (
+            (type_, value)
+            if bits is None
+            else (bits, self.emit(f"bitcast {type_} {value} to {bits}"))
+        )
+
+    def _canonical_bits(self, type_: str, value: str) -> str:
+        """Bits with the canonical NaN in place of any; the value may be a signalling one, and
+        leaves no flag.
+        """
+        infinity, nan = _INFINITY_AND_NAN[type_]
+        magnitude = self.emit(f"shl {type_} {value}, 1")
+        is_nan = self.emit(f"icmp ugt {type_} {magnitude}, {constant(infinity << 1, type_)}")
+        return self.emit(f"select i1 {is_nan}, {type_} {nan}, {type_} {value}")
 
     def note_jump(self, pc: int, target: str) -> None:
         """No larger region will be made."""
 
+    def go_out(self, pc: Item, how: str) -> None:
+        """Leave where nothing is left to settle."""
+        self._ever_raw |= self.raw
+        self._store_pc(pc)
+        self._leave_by(how, self.raw)
+
+    def _leave_by(self, how: str, raw: Iterable[int]) -> None:
+        """Which way out it is goes by memory: values that differ by the way would be prepared
+        before the branch that leads there, which is seldom taken.
+        """
+        what = EXITS.index(how) | sum(1 << self._raw_bit(offset) for offset in raw)
+        self.line(f"  store i64 {what}, ptr {self.state(CpuState.leaving.offset)}, {STATE}")
+        self.line("  br label %exit")
+
+    def _raw_bit(self, offset: int) -> int:
+        """Of what is noted of a way out: whether a register is raw there."""
+        part = self.templates.promoted_at(offset)
+        assert part is not None
+        return 2 + (offset - part.offset) // part.size
+
     def _exits(self) -> None:
         """The ways out share the saving of registers."""
-        self.allocas.append("  %var.exit = alloca i32")
-        for number, kind in enumerate(EXITS):
-            self.line(f"exit.{kind}:")
-            self.line(f"  store i32 {number}, ptr %var.exit")
-            self.line("  br label %exit")
+        for how in EXITS:
+            self.line(f"exit.{how}:")
+            self._leave_by(how, ())
         self.line("exit:")
+        what = self.emit(f"load i64, ptr {self.state(CpuState.leaving.offset)}, {STATE}")
         for offset in sorted(self._written):
-            for type_, part, distance in self._parts(offset, self.slot(offset)):
-                value = self.emit(f"load {type_}, ptr {part}")
-                self.line(f"  store {type_} {value}, ptr {self.state(offset + distance)}")
-        kind = self.emit("load i32, ptr %var.exit")
-        cases = " ".join(f"i32 {number}, label %go.{name}" for number, name in enumerate(EXITS))
-        self.line(f"  switch i32 {kind}, label %go.lookup [ {cases} ]")
+            type_, value = self._load_bits(offset)
+            if offset in self._ever_raw:
+                seen = self._canonical_bits(type_, value)
+                bit = self.emit(f"and i64 {what}, {1 << self._raw_bit(offset)}")
+                raw = self.emit(f"icmp ne i64 {bit}, 0")
+                value = self.emit(f"select i1 {raw}, {type_} {seen}, {type_} {value}")
+            self.line(f"  store {type_} {value}, ptr {self.state(offset)}")
+        kind = self.emit(f"and i64 {what}, 3")
+        cases = " ".join(f"i64 {number}, label %go.{name}" for number, name in enumerate(EXITS))
+        self.line(f"  switch i64 {kind}, label %go.lookup [ {cases} ]")
         for name in EXITS:
             self.line(f"go.{name}:")
             self._tail_call(f"tier0.{name}")
@@ -219,6 +307,12 @@ class FullAccessText(AccessText):
         self._line(f"{known}:")
         away = self._emit(f"load i64, ptr {distance}")
         return self._emit(f"add i64 {address}, {away}")
+
+    def step_out(self, moment: Moment) -> None:
+        """Leave to tier 0, with nothing of the instruction done."""
+        after, self._region.raw = self._region.raw, set(moment.raw)
+        super().step_out(moment)
+        self._region.raw = after
 
     def _leave_unless(self, hit: str, moment: Moment) -> None:
         found, miss = self._region.label("hit"), self._region.label("miss")

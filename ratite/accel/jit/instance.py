@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ratite.accel.jit.accesses import STATE, Access, Item, Moment
+from ratite.accel.jit.floats import float_registers
 from ratite.accel.jit.region import Decoded, RegionBlock
-from ratite.accel.jit.registers import MASK64
+from ratite.accel.jit.registers import MASK64, Halves
 from ratite.cpu.block import OPERANDS_OFFSET
 from ratite.isa.state import READ, WRITE, CpuState
 from ratite.native import ir
-from ratite.native.lower import Lowering, constant, declaration
+from ratite.native.lower import FLOAT, Lowering, constant, declaration
 from ratite.native.optimize import FOLDS, fold
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class InstructionText(Lowering):
                 assert folded is not None
                 self._set(op, folded)
                 return
-            if self._identity(op, a, b):
+            if self._identity(op, a, b) or self._half(op, a, b):
                 return
             if name in ("add", "sub") and op.type == "i64" and isinstance(b, int):
                 self.region.registers.note_sum(self.result(op), a, b if name == "add" else -b)
@@ -189,10 +190,36 @@ class InstructionText(Lowering):
             return True
         return False
 
+    def _half(self, op: ir.Op, a: Item, b: Item) -> bool:
+        """Take values apart that were put together of halves, as boxed single numbers are."""
+        registers = self.region.registers
+        halves = registers.halves(a)
+        if halves is None or not isinstance(b, int):
+            return False
+        match op.name, b:
+            case "lshr", 32:
+                self._set(op, halves.high)
+                return True
+            case "and", 0xFFFF_FFFF:
+                self._set(op, halves.wide)
+                return True
+            case "or", _ if not b & 0xFFFF_FFFF:
+                whole = Halves(halves.low, halves.high | b >> 32, halves.wide)
+                registers.note_halves(self.result(op), whole)
+        return False
+
     def _fold_conversion(self, op: ir.Op) -> bool:
         source = op.args[0]
         have = source.type if isinstance(source, ir.Value) else "i64"
         value = self.item(source, have)
+        if isinstance(value, str) and {have, op.type} == {"i32", "i64"}:
+            registers = self.region.registers
+            halves = registers.halves(value)
+            if op.name == "zext":
+                registers.note_halves(self.result(op), Halves(value, 0, self.result(op)))
+            elif op.name == "trunc" and halves is not None:
+                self._set(op, halves.low)
+                return True
         folded = fold(op.name, op.type, (value,), have) if isinstance(value, int) else None
         if folded is None:
             return False
@@ -254,6 +281,8 @@ class InstructionText(Lowering):
             return
         if part.sink is not None and offset == part.offset + part.sink * part.size:
             return
+        if part.floats and not self._forked:
+            self.region.prepare_float(offset, value)
         if self._forked:
             self.region.write(offset, op.type, value)
             self.region.registers.forget(offset)
@@ -295,6 +324,33 @@ class InstructionText(Lowering):
             self.region.allocas.append(f"  {name} = alloca {op.type}")
         return name
 
+    # -- floating point: values keep their type from one operation to the next
+
+    def _float(self, operand: ir.Operand, type_: str) -> str:
+        registers = self.region.registers
+        value = self.item(operand, type_)
+        number = registers.float_of(value)
+        if number is not None:
+            return f"{FLOAT[type_]} {number}"
+        text = super()._float(operand, type_)
+        if isinstance(value, str) and not self._forked:
+            registers.note_float(value, text.split()[1])
+        return text
+
+    def _from_float(self, op: ir.Op, number: str) -> None:
+        super()._from_float(op, number)
+        self.region.registers.note_float(self.result(op), number)
+
+    def _do_fcanon(self, op: ir.Op) -> None:
+        """Of a NaN, only what sees it as such finds the canonical one."""
+        if self._forked or not self.region.defers_nans:
+            self._op(op)
+            return
+        kind, number = self._float(op.args[0], op.type).split()
+        super()._from_float(op, self.region.canonical(kind, number))
+        self.region.registers.note_float(self.result(op), number)
+        self.region.registers.note_raw(self.result(op))
+
     # -- calls
 
     def _do_call(self, op: ir.Op) -> None:
@@ -330,6 +386,7 @@ class InstructionText(Lowering):
             self.insn.length,
             self.block.count - self.index,
             self.region.registers.unsaved(),
+            frozenset(self.region.raw),
         )
 
     def _access(self, kind: int, op: ir.Op, value: str) -> None:
@@ -377,6 +434,10 @@ class InstructionText(Lowering):
             self._forked = True
             self._after = self.label("after")
             self.region.settle()
+            for operand, offset in float_registers(self.insn, self.region.templates):
+                if operand.written:  # on one of several paths
+                    self.region.see_nan(offset)
+                    self.region.raw.discard(offset)
             for assignment, value in self._known.values():
                 text = constant(value, assignment.type) if isinstance(value, int) else value
                 self.line(f"  store {assignment.type} {text}, ptr {self._variable(assignment)}")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ratite.accel.jit.accesses import Item, Place
 from ratite.native.lower import constant
 
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """What a value of 64 bits consists of."""
+
+    low: str  # of type i32
+    high: int
+    wide: str  # the low half alone, of type i64
 
 
 class Registers:
@@ -17,6 +28,9 @@ class Registers:
         self._values: dict[int, tuple[str, Item]] = {}  # type and value
         self._unsaved: dict[int, None] = {}
         self._sums: dict[str, tuple[str, int]] = {}
+        self._halves: dict[str, Halves] = {}
+        self._floats: dict[str, str] = {}
+        self._raw: set[str] = set()
 
     def copy(self) -> Registers:
         """A copy that later changes leave alone."""
@@ -24,6 +38,8 @@ class Registers:
         other._values = dict(self._values)
         other._unsaved = dict(self._unsaved)
         other._sums = dict(self._sums)
+        other._halves, other._raw = self._halves, self._raw  # what is true of a name stays true
+        other._floats = dict(self._floats)
         return other
 
     def known(self, offset: int, type_: str) -> Item | None:
@@ -60,6 +76,33 @@ class Registers:
     def settled(self) -> None:
         """The state has everything now."""
         self._unsaved.clear()
+
+    # -- floating-point values
+
+    def note_halves(self, name: str, halves: Halves) -> None:
+        """The value `name` consists of these."""
+        self._halves[name] = halves
+
+    def halves(self, value: Item) -> Halves | None:
+        """What a value consists of, if that is known."""
+        return self._halves.get(value) if isinstance(value, str) else None
+
+    def note_float(self, name: str, number: str) -> None:
+        """The value `name` has the bits of `number`, of a floating-point type."""
+        if name.startswith("%"):
+            self._floats[name] = number
+
+    def float_of(self, value: Item) -> str | None:
+        """The floating-point value with the bits of an integer one, if there is one."""
+        return self._floats.get(value) if isinstance(value, str) else None
+
+    def note_raw(self, name: str) -> None:
+        """Where the value `name` is the canonical NaN, its floating-point value is any NaN."""
+        self._raw.add(name)
+
+    def is_raw(self, name: str) -> bool:
+        """Whether that was noted."""
+        return name in self._raw
 
     # -- addresses
 

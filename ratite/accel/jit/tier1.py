@@ -29,9 +29,11 @@ from ratite.cpu.space import (
 )
 from ratite.isa.state import WENT, CpuState
 from ratite.native import ir
-from ratite.native.lower import Lowering, constant
+from ratite.native.lower import CANONICAL_NAN, Lowering, constant
 
 PAGE_MASK = MASK64 & ~0xFFF
+BOX = 0xFFFF_FFFF
+"""The upper half of a register that holds a single number."""
 PARAMETERS = "ptr noalias %cpu, ptr %rec, ptr %tb, i64 %budget, ptr %tlb"
 METADATA = """
 !0 = !{!"branch_weights", i32 2000, i32 1}
@@ -82,6 +84,22 @@ class Templates:
         return None
 
 
+def unboxed_registers(state: CpuState, templates: Templates) -> set[int]:
+    """Floating-point registers that hold no single number, by their offset in the state."""
+    words = [
+        offset
+        for part in templates.promoted
+        if part.floats
+        for offset in range(part.offset, part.end, part.size)
+    ]
+    return {
+        offset
+        for offset in words
+        if ctypes.c_uint32.from_address(state.address + offset + 4).value != BOX
+    }
+
+
+Mark = tuple[int, int, int, dict[int, str], Registers, set[int]]
 Lines = list[str | Access]
 """LLVM text; an access stands for the lines that it will have."""
 
@@ -96,6 +114,9 @@ def _flat(lines: Lines) -> Iterator[str]:
 
 class RegionText:
     """Writes one region's LLVM text."""
+
+    defers_nans = False
+    """Whether registers may hold any NaN in place of the canonical one."""
 
     def __init__(self, region: Region, templates: Templates, name: str, cpu: CpuState) -> None:
         """`cpu` is one that will execute it."""
@@ -112,15 +133,18 @@ class RegionText:
         self.allocas: list[str] = []
         self.access_text: AccessText = AccessText(self)
         self.registers = Registers()
+        self.raw: set[int] = set()
+        """Registers, by their offset in the state, whose slots hold results of the host's FPU as
+        they are, at this place of the text."""
         self._accesses: list[Access] = []  # of the block that is being written
         self._fresh = 0
-        self._order = {block.pc: index for index, block in enumerate(region.blocks)}
+        self.order = {block.pc: index for index, block in enumerate(region.blocks)}
 
     # -- names and lines
 
     def number_of(self, block: RegionBlock) -> int:
         """The block's place in the region."""
-        return self._order[block.pc]
+        return self.order[block.pc]
 
     def line(self, text: str) -> None:
         """Append a line."""
@@ -152,7 +176,7 @@ class RegionText:
         finally:
             self.lines = before
 
-    def mark(self) -> tuple[int, int, int, dict[int, str], Registers]:
+    def mark(self) -> Mark:
         """The state of the text, for `take_back`."""
         return (
             len(self.lines),
@@ -160,11 +184,12 @@ class RegionText:
             len(self._accesses),
             dict(self.slots),
             self.registers.copy(),
+            set(self.raw),
         )
 
-    def take_back(self, mark: tuple[int, int, int, dict[int, str], Registers]) -> None:
+    def take_back(self, mark: Mark) -> None:
         """Forget what was written since `mark`."""
-        lines, cold, accesses, self.slots, self.registers = mark
+        lines, cold, accesses, self.slots, self.registers, self.raw = mark
         del self.lines[lines:], self.cold_lines[cold:], self._accesses[accesses:]
 
     def place_access(self, access: Access) -> None:
@@ -229,11 +254,15 @@ class RegionText:
             same, good = self.emit(f"icmp eq i32 {found}, {wanted}"), self.label("as")
             self.line(f"  br i1 {same}, label %{good}, label %exit.step, !prof !0")
             self.line(f"{good}:")
+        self.check_entry()
         first, *others = (self.region.blocks[number].pc for number in self.region.entries)
         cases = "".join(
             f" i64 {constant(other, 'i64')}, label %{self._block_label(other)}" for other in others
         )
         self.line(f"  switch i64 {pc}, label %{self._block_label(first)} [{cases} ]")
+
+    def check_entry(self) -> None:
+        """Leave if the region was not made for the values that registers have."""
 
     def _slot_type(self, offset: int) -> str:
         part = self.templates.promoted_at(offset)
@@ -309,17 +338,17 @@ class RegionText:
         """Go on at a known address: within the region if it is there, else leave."""
         self.settle()
         pc &= MASK64
-        index = self._order.get(pc)
+        index = self.order.get(pc)
         if index is None:
             self.leave(pc)
             return
-        if index <= self._order[source.pc]:
+        if index <= self.order[source.pc]:
             self._poll(pc)
         self._enter(source, pc)
 
     def _enter(self, source: RegionBlock, pc: int) -> None:
         """Go on in a block of the region."""
-        target = self.region.blocks[self._order[pc]]
+        target = self.region.blocks[self.order[pc]]
         if (target.pc ^ source.pc) & PAGE_MASK:
             self._guard_page(target)
         self.line(f"  br label %{self._block_label(pc)}")
@@ -333,20 +362,21 @@ class RegionText:
         """Do so where nothing is left to settle."""
         # Written here rather than where the ways out meet: values that differ by the way there
         # would be prepared before the branch that leads out, which is seldom taken.
-        value = constant(pc, "i64") if isinstance(pc, int) else pc
-        self.line(f"  store i64 {value}, ptr {self.state(CpuState.pc.offset)}, {STATE}")
+        self._store_pc(pc)
         self.line(f"  br label %exit.{how}")
 
+    def _store_pc(self, pc: Item) -> None:
+        value = constant(pc, "i64") if isinstance(pc, int) else pc
+        self.line(f"  store i64 {value}, ptr {self.state(CpuState.pc.offset)}, {STATE}")
+
     def _poll(self, pc: Item) -> None:
-        """On an edge back: leave if anybody wants something, or the budget is spent."""
+        """On an edge back: leave if anybody wants something. The budget is no matter here: where it
+        must be kept, each block looks at it.
+        """
         kick = self.emit(f"load volatile i32, ptr {self.state(CpuState.kick.offset)}")
-        wide = self.emit(f"zext i32 {kick} to i64")
-        wanted = self.emit(f"sub i64 0, {wide}")  # negative if anything is
-        budget = self.emit("load i64, ptr %var.budget")
-        both = self.emit(f"or i64 {budget}, {wanted}")
-        either = self.emit(f"icmp slt i64 {both}, 0")
+        wanted = self.emit(f"icmp ne i32 {kick}, 0")
         stop, go_on = self.label("stop"), self.label("on")
-        self.line(f"  br i1 {either}, label %{stop}, label %{go_on}, !prof !1")
+        self.line(f"  br i1 {wanted}, label %{stop}, label %{go_on}, !prof !1")
         with self.cold(stop):
             self.go_out(pc, "kicked")
         self.line(f"{go_on}:")
@@ -382,8 +412,8 @@ class RegionText:
         seen to go there, else leave.
         """
         self.settle()
-        likely = self._likely_targets(source)
-        if any(self._order[pc] <= self._order[source.pc] for pc in likely):
+        likely = self.likely_targets(source)
+        if any(self.order[pc] <= self.order[source.pc] for pc in likely):
             self._poll(target)
         elsewhere = self.label("elsewhere")
         arms = [(pc, self.label("to")) for pc in likely]
@@ -415,12 +445,13 @@ class RegionText:
             place = self.emit(f"getelementptr inbounds i64, ptr {base}, i64 {slot}")
             self.line(f"  store i64 {value}, ptr {place}, {STATE}")
 
-    def _likely_targets(self, source: RegionBlock) -> list[int]:
+    def likely_targets(self, source: RegionBlock) -> list[int]:
+        """Where in the region an indirect jump may lead."""
         found = dict.fromkeys(source.successors)
         last = source.last
         if last.operands.get("rs1") == 1 and not source.is_call:  # a return
             found |= dict.fromkeys(block.end_pc for block in self.region.blocks if block.is_call)
-        return [pc for pc in found if pc in self._order]
+        return [pc for pc in found if pc in self.order]
 
     # -- registers
 
@@ -441,6 +472,19 @@ class RegionText:
     def write_slot(self, offset: int, type_: str, value: str) -> None:
         """Store a value to the field's alloca."""
         self.line(f"  store {type_} {value}, ptr {self.slot(offset)}")
+
+    def canonical(self, kind: str, number: str) -> str:
+        """A result of the host's FPU with the canonical NaN in place of any. It is no signalling
+        one, which would leave a flag here.
+        """
+        nan = self.emit(f"fcmp uno {kind} {number}, {number}")
+        return self.emit(f"select i1 {nan}, {kind} {CANONICAL_NAN}, {kind} {number}")
+
+    def see_nan(self, offset: int) -> None:
+        """Have the canonical NaN in a register's slot where it holds any."""
+
+    def prepare_float(self, offset: int, value: str) -> None:
+        """A floating-point register has this value from here on, on every path."""
 
     def settle(self) -> None:
         """Bring slots and state up to date with the values that registers have."""

@@ -33,6 +33,7 @@ from ratite.isa.softfloat import (
 from ratite.isa.spec import Row
 from ratite.native import Const, i32, i64, native, native_only, u32, u64, unlikely
 from ratite.native.intrinsics import (
+    host_canonical,
     host_fadd,
     host_fcvt,
     host_fdiv,
@@ -136,10 +137,7 @@ def fp_binary(
     result = u64(0)
     by_host = native_only() and host_rounds(hart, u32(rm))
     if by_host:
-        value = host(kind(a), kind(b))
-        result = u64(value)
-        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
-            result = u64(fmt.canonical_nan)
+        result = u64(host_canonical(host(kind(a), kind(b))))
     else:
         result = soft(hart.fp, fmt, a, b, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
@@ -156,10 +154,7 @@ def fp_sqrt(hart: Hart, rd: Fpr, rs1: Fpr, rm: Rm, fmt: Const[Format], kind: Con
     result = u64(0)
     by_host = native_only() and host_rounds(hart, u32(rm))
     if by_host:
-        value = host_fsqrt(kind(a))
-        result = u64(value)
-        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
-            result = u64(fmt.canonical_nan)
+        result = u64(host_canonical(host_fsqrt(kind(a))))
     else:
         result = f_sqrt(hart.fp, fmt, a, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
@@ -385,10 +380,7 @@ def fp_convert(
     result = u64(0)
     by_host = native_only() and (fmt.width > source.width or host_rounds(hart, u32(rm)))
     if by_host:
-        value = host_fcvt(kind, source_kind(a))
-        result = u64(value)
-        if unlikely(host_unordered(value, value)):  # as on the host, with the same flags
-            result = u64(fmt.canonical_nan)
+        result = u64(host_canonical(host_fcvt(kind, source_kind(a))))
     else:
         result = f_convert(hart.fp, source, fmt, a, rounding(hart, u32(rm)))
     hart.f[rd] = box(fmt, result)
