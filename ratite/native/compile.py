@@ -22,6 +22,9 @@ class CompileError(Exception):
 def _initialized() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    # Loops of guest code have their induction variables in registers already; reducing them anew
+    # costs instructions and registers.
+    llvm.set_option("", "-disable-lsr")
     return llvm.Target.from_default_triple()
 
 
