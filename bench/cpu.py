@@ -47,6 +47,7 @@ def measure(plan: Plan) -> Section:
         rows,
         (
             f"median of {plan.runs}; seconds inside the guest, one hart, machine mode",
+            f"each program does its work {plan.rounds} times",
             "cold and warm: tier 1, the default, without a cache of compiled code (cache=off), and "
             "with what the runs before have left in it",
             "native: gcc -O2 on the host; QEMU: qemu-system-riscv64 -M virt -bios none",

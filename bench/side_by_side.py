@@ -34,7 +34,7 @@ class Plan:
     only: tuple[str, ...]  # names; empty: all
     work: Path  # for what is built, and results
     console: Console
-    rounds: int = 6  # calls of a program's work in one run of it
+    rounds: int = 16  # calls of a program's work in one run of it
 
 
 def alternate(plan: Plan, contestants: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:

@@ -61,7 +61,7 @@ def build(plan: Plan) -> list[Program]:
     for compiler in (CROSS, NATIVE):
         if shutil.which(compiler) is None:
             raise BenchError(f"no {compiler}: apt install gcc gcc-riscv64-linux-gnu")
-    directory = plan.work / "programs"
+    directory = plan.work / "programs" / str(plan.rounds)
     directory.mkdir(parents=True, exist_ok=True)
     programs = []
     for source in sorted(SOURCES.glob("*.c")):

@@ -44,8 +44,6 @@ QUICK, FULL = 1, 2
 """Levels of care for a region."""
 SAMPLES, SAMPLES_PER_BLOCK = 4, 1.25
 """Times that a region is found running before it is worth the full level."""
-MISSES = 4
-"""Hot blocks that the cache lacks, beyond those that it has, before LLVM is loaded."""
 HIT_PAUSE_S = 0.03
 """While the cache gives regions, it is likely to have the next one, too: nothing is compiled for as
 long after each."""
@@ -123,7 +121,6 @@ class RegionCompiler:
         self._waiting: dict[int, tuple[CachedRegion, int]] = {}
         """By entry block, with a vCPU: regions that the cache has, of which some block has not been
         executed yet."""
-        self._missed = 0  # hot blocks that the cache did not have
         self._last_hit = 0.0  # when it had one; monotonic seconds
         self._translated = 0  # blocks, when they were last looked for
         self._heat = Heat(guest.shared)
@@ -194,6 +191,8 @@ class RegionCompiler:
 
     def _loop(self) -> None:
         be_nice()
+        if self._cache is not None and self._cache.prepare():
+            self._last_hit = time.monotonic()
         while not self._stop.is_set():
             try:
                 had_work = self._serve()
@@ -237,10 +236,8 @@ class RegionCompiler:
             entry = read_raw(address) if self._served == self._generation else None
             if entry is None:
                 self._heat.finish(address)
-            elif not self._from_cache(entry, cpu):
-                self._missed += 1
-                if self._missed == self.stats.cached + MISSES:
-                    self._prepare()  # it will be needed soon
+            else:
+                self._from_cache(entry, cpu)
 
     def _sample(self) -> None:
         """See which regions run, by having them look for interrupts, and compile those with care
@@ -359,12 +356,10 @@ class RegionCompiler:
 
     # -- cache
 
-    def _from_cache(self, entry: RawBlock, cpu: int) -> bool:
-        """Install what the cache has for a block, the better level if all its members are there.
-        False if there is nothing.
-        """
+    def _from_cache(self, entry: RawBlock, cpu: int) -> None:
+        """Install what the cache has for a block, the better level if all its members are there."""
         if self._cache is None:
-            return False
+            return
         for level in (FULL, QUICK):
             cached = self._cache.get(entry, level)
             if cached is None:
@@ -372,10 +367,9 @@ class RegionCompiler:
             found = cached.find_members(self._finder(cpu, entry))
             if found:
                 self._install_cached(cached)
-                return True
+                return
             if found is None:
                 self._waiting[entry.address] = cached, cpu
-        return entry.address in self._waiting
 
     def _try_waiting(self) -> None:
         """Look again for what regions from the cache lack, a few at a time."""

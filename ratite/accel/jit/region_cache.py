@@ -52,6 +52,11 @@ class RegionCache:
         self._exact = exact_budget
         self._index: set[str] | None = None
 
+    def prepare(self) -> bool:
+        """Do what takes a while before anything is asked for; whether there is anything."""
+        source_digest()
+        return bool(self._known())
+
     def put(self, region: Region, level: int, code: bytes) -> None:
         """Keep a region."""
         key = self._key(region.entry, region.mode, region.fetch_index, level)
