@@ -140,6 +140,7 @@ class Space(Struct):
     @native
     def begin(self, key: u64, group: u64) -> None:
         """Be another address space from now on, of a size that suits most."""
+        self.evictions = u64(0)  # the other's: no reason to grow
         self.forget()
         if self.mask > (FIRST_ENTRIES - 1) * TlbEntry.SIZE:
             self.set_size(u64(FIRST_ENTRIES))

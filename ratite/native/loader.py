@@ -28,6 +28,7 @@ R_GOTPCRELX, R_REX_GOTPCRELX = 41, 42
 JUMP_THROUGH = b"\xff\x25\x02\x00\x00\x00\x66\x90"  # jmp *2(%rip); nop: then the address
 SLOT = 16
 _NOTHING: Mapping[str, int] = MappingProxyType({})
+_NO_CONTENTS: Mapping[str, bytes] = MappingProxyType({})
 
 
 class LoadError(Exception):
@@ -137,9 +138,15 @@ class LoadedObject:
     """Object code in this process; its addresses stay valid as long as its arena is not reset."""
 
     def __init__(
-        self, code: bytes, arena: CodeArena | None = None, known: Mapping[str, int] = _NOTHING
+        self,
+        code: bytes,
+        arena: CodeArena | None = None,
+        known: Mapping[str, int] = _NOTHING,
+        contents: Mapping[str, bytes] = _NO_CONTENTS,
     ) -> None:
-        """`known` gives addresses of generated functions that the object refers to."""
+        """`known` gives addresses of generated functions that the object refers to, `contents` what
+        variables of it hold, by their names.
+        """
         self._code = code
         self._known = known
         self._sections = self._read_sections()
@@ -163,6 +170,8 @@ class LoadedObject:
         for number, name in enumerate(names):
             self._add_stub(base + size + number * 2 * SLOT, name)
         self._relocate()
+        for name, data in contents.items():
+            ctypes.memmove(self._symbols[name], data, len(data))
         _protect(base, -(-total // PAGE) * PAGE, mmap.PROT_READ | mmap.PROT_EXEC)
 
     def address(self, symbol: str) -> int:

@@ -19,9 +19,9 @@ from ratite.cpu.exits import Exit
 from ratite.cpu.machine import Block, RegionInfo, RegionUse
 from ratite.isa.riscv import Hart
 from ratite.memory import AddressSpace, RamList
-from ratite.native import u64
+from ratite.native import u32, u64
 from tests.isa.assembler import assemble, program
-from tests.isa.guest import run_program
+from tests.isa.guest import SUPERVISOR, A, D, Pages, R, V, W, X, run_program
 from tests.isa.harness import CODE, DEVICE, HANDLER, RAM_SIZE, ROM, Cpu, Executor
 
 PATIENCE_S = 60
@@ -179,6 +179,51 @@ def test_a_region_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.Monke
     jit.run_until(lambda: jit.stats.compiled > 0)
     assert jit.stats.cached == 0
     jit.machine.close()
+
+
+ELSEWHERE = """
+    auipc    x5, 2
+    ld       x6, 0(x5)
+    add      x1, x1, x6
+    jal      x7, 4084
+    addi     x2, x2, 1
+    jal      x0, -20
+"""
+"""Calls a function on the next page, and loads from the page after that."""
+
+
+def test_a_cached_region_serves_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At other guest-virtual addresses, on pages that lie otherwise in the guest's memory."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    everything = V | R | W | X | A | D
+    for base, places, number in (
+        (0x4000_0000, (0x2_0000, 0x3_5000, 0x4_0000), 2),
+        (0x15_5555_5000, (0x5_1000, 0x2_2000, 0x4_0000), 3),
+    ):
+        jit = Jit()
+        hart, pages = jit.hart, Pages(jit)
+        leaves = [pages.map(base + 0x1000 * n, place, everything) for n, place in enumerate(places)]
+        jit.load(places[0], program(ELSEWHERE))
+        jit.load(places[1], program("add x8, x7, x0\njalr x0, 0(x7)"))
+        jit.load(places[2], number.to_bytes(8, "little"))
+        hart.satp = u64(pages.satp(1))
+        hart.pc, hart.privilege = u64(base), u32(SUPERVISOR)
+        hart.set_mode()
+        jit.run(1000)
+        if number == 2:
+            jit.run_until(lambda made=jit: made.stats.full > 0)
+        else:
+            jit.run_until(lambda made=jit: made.stats.cached > 0)
+            assert jit.stats.compiled == 0
+        jit.run(300_000)
+        assert hart.x[1] - number * hart.x[2] in (0, number)
+        assert (hart.x[2] > 10_000, hart.x[8]) == (True, base + 16)
+    # The function's page becomes another one: the region must see it.
+    jit.load(0x6_0000, program("addi x8, x0, 7\njalr x0, 0(x7)"))
+    pages.write(leaves[1], 0x6_0000 >> 12 << 10 | everything)
+    jit.cpu.flush()
+    jit.run(8 * 100)
+    assert hart.x[8] == 7
 
 
 def test_an_interpreter_becomes_one_region_with_all_its_targets(jit: Jit) -> None:
@@ -364,6 +409,68 @@ def test_a_loop_that_moves_signalling_nans(executor: Executor, fmt: str) -> None
     hart.f[4], hart.x[2] = u64(quiet), u64(5)
     run_program(executor, text, 5 * 4 + 1)
     assert (hart.f[4], hart.f[5]) == (NANS[fmt][0], signalling)
+    assert int(hart.fp.flags) & 31 == 0
+
+
+FLOAT_THEN_DOUBLE = """
+    loop:
+        fadd.s   f5, f1, f1
+        jal      x0, next
+    next:
+        fmv.x.w  x6, f5
+        add      x8, x8, x6
+        fadd.d   f5, f2, f2
+        addi     x2, x2, -1
+        bne      x2, x0, loop
+        addi     x7, x7, 1
+"""
+FLOAT_OR_DOUBLE = """
+    loop:
+        andi     x9, x2, 1
+        beq      x9, x0, even
+        fadd.s   f5, f1, f1
+        jal      x0, join
+    even:
+        fadd.d   f5, f2, f2
+    join:
+        fmv.x.d  x6, f5
+        add      x8, x8, x6
+        addi     x2, x2, -1
+        bne      x2, x0, loop
+        addi     x7, x7, 1
+"""
+
+
+def test_one_register_for_numbers_of_both_formats(executor: Executor) -> None:
+    """A boxed single number, taken for a double, is a NaN."""
+    hart = executor.hart
+    hart.f[1], hart.f[2], hart.x[2] = u64(ONE["s"]), u64(ONE["d"]), u64(3)
+    run_program(executor, FLOAT_THEN_DOUBLE, 3 * 7 + 1)
+    assert (hart.x[6], hart.x[8]) == (0x4000_0000, 0xC000_0000)
+    hart.x[2], hart.x[8] = u64(4), u64(0)
+    run_program(executor, FLOAT_OR_DOUBLE, 2 * 8 + 2 * 7 + 1)
+    assert (hart.x[6], hart.f[5]) == (0xFFFF_FFFF_4000_0000, 0xFFFF_FFFF_4000_0000)
+
+
+@pytest.mark.parametrize("value", [0x7FF0_0000_0000_0001, ONE["s"], NANS["d"][1]])
+def test_what_a_register_has_at_the_entry_is_kept(executor: Executor, value: int) -> None:
+    """Though a loop that begins later writes results to it now and then."""
+    hart = executor.hart
+    text = """
+        jal      x0, loop
+    loop:
+        fmv.x.d  x6, f5
+        add      x8, x8, x6
+        bne      x2, x4, skip
+        fadd.d   f5, f2, f2
+    skip:
+        addi     x2, x2, -1
+        bne      x2, x0, loop
+        addi     x7, x7, 1
+    """
+    hart.f[2], hart.f[5], hart.x[2], hart.x[4] = u64(ONE["d"]), u64(value), u64(3), u64(1)
+    run_program(executor, text, 18)
+    assert (hart.x[6], hart.x[8]) == (value, 3 * value & (1 << 64) - 1)
     assert int(hart.fp.flags) & 31 == 0
 
 

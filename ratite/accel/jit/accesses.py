@@ -27,6 +27,8 @@ GUEST = "!alias.scope !12, !noalias !11"
 STATE = "!alias.scope !11, !noalias !12"
 """Guest memory and the vCPU's own state do not overlap."""
 
+PC = "pc"
+"""In place of a base: the displacement is the address where the region was compiled for."""
 SPAN = 256
 """Bytes that a shared comparison covers at most: the more, the more often they lie on two pages."""
 
@@ -38,7 +40,7 @@ Item = str | int
 class Place:
     """A guest address: a value and a displacement."""
 
-    base: str  # an LLVM name; empty: the displacement is the address
+    base: str  # an LLVM name; empty: the displacement is the address; PC: by that of the region
     displacement: int
 
 
@@ -194,6 +196,8 @@ class AccessText:
     def _at(self, base: str, displacement: int) -> str:
         if not base:
             return constant(displacement, "i64")
+        if base == PC:
+            return self._region.guest_pc(displacement)
         return self._emit(f"add i64 {base}, {constant(displacement, 'i64')}")
 
     # -- parts
@@ -244,7 +248,7 @@ class AccessText:
         )
         return self._emit(
             f"call preserve_mostcc {returns} {callee}"
-            f"(ptr %cpu, {given}, i64 {constant(moment.pc, 'i64')}, i64 {self._left(moment)})"
+            f"(ptr %cpu, {given}, i64 {self._region.guest_pc(moment.pc)}, i64 {self._left(moment)})"
         )
 
 
@@ -264,6 +268,6 @@ def _groups(accesses: Iterable[Access]) -> list[list[Access]]:
 def _fits(group: list[Access], access: Access) -> bool:
     low = min(other.place.displacement for other in (*group, access))
     end = max(other.place.displacement + other.size for other in (*group, access))
-    if not access.place.base and (low ^ (end - 1)) >> 12:
+    if access.place.base in ("", PC) and (low ^ (end - 1)) >> 12:
         return False  # known to be on two pages
     return end - low <= SPAN

@@ -5,6 +5,7 @@ them. vCPUs never wait for it.
 from __future__ import annotations
 
 import ctypes
+import struct
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,8 @@ from ratite.accel.jit.heat import Heat
 from ratite.accel.jit.perfmap import PerfMap
 from ratite.accel.jit.region import (
     LARGE,
+    PLACE,
+    REGION,
     SMALL,
     BlockFinder,
     CodeReader,
@@ -28,6 +31,7 @@ from ratite.accel.jit.region_cache import CachedRegion, RegionCache
 from ratite.core.threads import NamedThread
 from ratite.cpu.machine import Block, RegionInfo, RegionUse, Shared
 from ratite.isa.state import CpuState
+from ratite.native import u64
 from ratite.native.cache import ObjectCache
 from ratite.native.host import be_nice
 from ratite.native.loader import LoadedObject, code_space
@@ -37,7 +41,6 @@ if TYPE_CHECKING:  # a guest that the cache serves entirely needs none of it
 
 IDLE_S = 0.004
 """How long the thread sleeps when nothing is hot."""
-REGION = "region"
 ARENA = 32 << 20
 """Bytes for the regions of one machine; when they are full, all translations are forgotten."""
 QUICK, FULL = 1, 2
@@ -168,6 +171,8 @@ class RegionCompiler:
             self._arena.reset()
             self._uses.clear()
             self._generation += 1
+            for cpu in self._guest.cpus:
+                cpu.state.misfit = cpu.state.sample = u64(0)
 
     def level_of(self, handler: int) -> int:
         """The level of the region whose code this is; 0 if it is none's."""
@@ -255,7 +260,9 @@ class RegionCompiler:
                     self._consider(address, number)
             if not plain.halted:
                 self._note_jumps(plain)
-                self._note_misfit(plain, number)
+                misfit, plain.misfit = plain.misfit, 0
+                if first <= misfit < end and self.level_of(Block(misfit).plain().handler) == FULL:
+                    self._note_misfit(misfit, number)
                 cpu.kick(leave=False)
 
     def _consider(self, entry: int, cpu: int) -> None:
@@ -272,13 +279,8 @@ class RegionCompiler:
                 self._samples.pop(address, None)
             self._compile_region(region, cpu, self._served, FULL)
 
-    def _note_misfit(self, state: Any, cpu: int) -> None:
-        """See whether a region is left at once again and again, and then make one that relies on
-        less.
-        """
-        entry, state.misfit = state.misfit, 0
-        if not entry:
-            return
+    def _note_misfit(self, entry: int, cpu: int) -> None:
+        """A region is left at once: if that goes on, make one that relies on less."""
         self._misfits[entry] += 1
         if self._misfits[entry] % MISFITS == 0:
             from ratite.accel.jit.tier1 import unboxed_registers
@@ -340,9 +342,10 @@ class RegionCompiler:
         state = self._guest.cpus[cpu].state
         if level == FULL:
             unboxed = self._unboxed.get(region.entry.address)
-            text = FullRegionText(region, templates, REGION, state, unboxed).text()
+            writer: RegionText = FullRegionText(region, templates, REGION, state, unboxed)
         else:
-            text = RegionText(region, templates, REGION, state).text()
+            writer = RegionText(region, templates, REGION, state)
+        text, pages = writer.text(), list(writer.pages.values())
         self.show(region, level, text, lambda: region_assembly(text, quick=level == QUICK))
         code = compile_region(text, quick=level == QUICK, checked=self._verify)
         self.stats.compiled += 1
@@ -350,9 +353,9 @@ class RegionCompiler:
         self.stats.instructions += region.instructions
         self.stats.seconds += time.perf_counter() - began
         if self._cache is not None:
-            self._cache.put(region, level, code)
+            self._cache.put(region, level, pages, code)
         members = [block.address for block in region.blocks]
-        self._install(members, region.entries, code, generation, level)
+        self._install(members, region.entries, pages, code, generation, level)
 
     # -- cache
 
@@ -391,17 +394,30 @@ class RegionCompiler:
     def _install_cached(self, cached: CachedRegion) -> None:
         self.stats.cached += 1
         self._last_hit = time.monotonic()
-        self._install(cached.addresses, cached.entries, cached.code, self._generation, cached.level)
+        self._install(
+            cached.addresses,
+            cached.entries,
+            cached.pages,
+            cached.code,
+            self._generation,
+            cached.level,
+        )
 
     def _install(
-        self, members: list[int], entries: list[int], code: bytes, generation: int, level: int
+        self,
+        members: list[int],
+        entries: list[int],
+        pages: list[int],
+        code: bytes,
+        generation: int,
+        level: int,
     ) -> None:
         with self._blocks:
             if generation != self._generation:
                 self.stats.void += 1
                 return
             try:
-                loaded = LoadedObject(code, self._arena, self._helpers)
+                loaded = LoadedObject(code, self._arena, self._helpers, _place(members, pages))
             except MemoryError:
                 self.stats.void += 1
                 self._full = generation
@@ -425,6 +441,13 @@ class RegionCompiler:
                 self._heat.serve(members)
             else:
                 self.stats.void += 1
+
+
+def _place(members: list[int], pages: list[int]) -> dict[str, bytes]:
+    """What a region learns of where it is: the address of its entry, and where pages are."""
+    words = [int(Block(members[0]).pc)]
+    words += [int(Block(members[number]).ram_pc) & ~0xFFF for number in pages]
+    return {PLACE: struct.pack(f"<{len(words)}Q", *words)}
 
 
 def _show_nothing(region: Region, level: int, llvm: str, assembly: Callable[[], str]) -> None:

@@ -10,7 +10,7 @@ a register must not be raw where it may hold one of those.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING
 
@@ -65,15 +65,16 @@ def forms(region: Region, templates: Templates, unboxed: Collection[int]) -> dic
 def raw_at_starts(
     region: Region,
     templates: Templates,
+    form: Mapping[int, Form],
     following: Callable[[RegionBlock], Iterable[RegionBlock]],
     *,
     wary: bool,
 ) -> list[set[int]]:
-    """By block: the registers, by their offset in the state, that may be raw where it begins. One
-    that is so at the entry must not hold a NaN other than the canonical one there; if `wary`, none
-    is. `following` names the blocks that control may go to from one, or more.
+    """By block: the registers, by their offset in the state, that may be raw where it begins. None
+    of them may hold a NaN other than the canonical one where the region is entered; if `wary`, that
+    is no matter. `following` names the blocks that control may go to from one, or more.
     """
-    contents = {block.pc: _written(block, templates) for block in region.blocks}
+    contents = {block.pc: _written(block, templates, form) for block in region.blocks}
     starts: dict[int, dict[int, Content]] = {block.pc: {} for block in region.blocks}
     if wary:
         registers = {offset for written in contents.values() for offset in written}
@@ -106,7 +107,9 @@ def float_registers(decoded: Decoded, templates: Templates) -> list[tuple[Operan
     return found
 
 
-def _written(block: RegionBlock, templates: Templates) -> dict[int, Content]:
+def _written(
+    block: RegionBlock, templates: Templates, form: Mapping[int, Form]
+) -> dict[int, Content]:
     """What the block leaves in registers."""
     found: dict[int, Content] = {}
     for decoded in block.instructions:
@@ -116,6 +119,9 @@ def _written(block: RegionBlock, templates: Templates) -> dict[int, Content]:
                 handler = templates.handlers[decoded.insn.name]
                 only_writes = len(registers) == 1
                 found[offset] = _content(decoded, handler, only_writes=only_writes)
+                fmt = decoded.insn.constants.get("fmt")
+                if form[offset] is Form.WHOLE and (fmt is None or fmt.width != 64):
+                    found[offset] = Content.ANY  # as a double, a boxed number is a NaN
     return found
 
 

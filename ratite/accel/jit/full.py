@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from ratite.accel.jit.accesses import STATE, Access, AccessText, Item, Moment
 from ratite.accel.jit.floats import Form, forms, raw_at_starts
 from ratite.accel.jit.region import Region, RegionBlock
-from ratite.accel.jit.registers import MASK64, Halves
+from ratite.accel.jit.registers import Halves
 from ratite.accel.jit.tier1 import BOX, Lines, RegionText, Templates
 from ratite.isa.state import READ, CpuState
 from ratite.native.lower import constant
@@ -50,7 +50,8 @@ class FullRegionText(RegionText):
         self._written: dict[int, str] = {}  # state offset -> type
         self._form = forms(region, templates, unboxed or ())
         wary = unboxed is not None
-        self._starts = raw_at_starts(region, templates, self._following, wary=wary)
+        self._starts = raw_at_starts(region, templates, self._form, self.following, wary=wary)
+        self._never_other_nans = set() if wary else set().union(*self._starts)
         self._ever_raw: set[int] = set()  # registers that are raw where some way out begins
 
     def settle(self) -> None:
@@ -151,13 +152,6 @@ class FullRegionText(RegionText):
             self.see_nan(offset)
         super()._enter(source, pc)
 
-    def _following(self, block: RegionBlock) -> list[RegionBlock]:
-        """Where control may go from a block within the region, and perhaps more."""
-        pcs = {block.end_pc, *self.likely_targets(block), *block.successors}
-        if block.last.displacement is not None:
-            pcs.add(block.last.pc + block.last.displacement & MASK64)
-        return [self.region.blocks[self.order[pc]] for pc in pcs if pc in self.order]
-
     # -- in and out
 
     def check_entry(self) -> None:
@@ -169,7 +163,7 @@ class FullRegionText(RegionText):
                 box = self.emit(f"load i32, ptr {self.state(offset + 4)}, {STATE}")
                 boxed = self.emit(f"icmp eq i32 {box}, {constant(BOX, 'i32')}")
                 fits = self.emit(f"and i1 {fits}, {boxed}")
-            if form is not None and offset in self._starts[0]:
+            if form is not None and offset in self._never_other_nans:
                 bits, value = self._load_bits(offset)
                 same = self.emit(f"icmp eq {bits} {self._canonical_bits(bits, value)}, {value}")
                 fits = self.emit(f"and i1 {fits}, {same}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ratite.accel.jit.accesses import STATE, Access, Item, Moment
+from ratite.accel.jit.accesses import PC, STATE, Access, Item, Moment
 from ratite.accel.jit.floats import float_registers
 from ratite.accel.jit.region import Decoded, RegionBlock
 from ratite.accel.jit.registers import MASK64, Halves
@@ -188,6 +188,12 @@ class InstructionText(Lowering):
         if op.name == "and" and 0 in (a, b):
             self._set(op, 0)
             return True
+        if op.name == "and" and isinstance(b, int) and b | 0xFFF == MASK64:
+            # A region may be executed elsewhere, but at the same place of a page.
+            place = self.region.registers.place(a)
+            if place.base == PC and not place.displacement & ~b & 0xFFF:
+                self._set(op, a)
+                return True
         return False
 
     def _half(self, op: ir.Op, a: Item, b: Item) -> bool:
@@ -369,10 +375,11 @@ class InstructionText(Lowering):
 
     def _do_host(self, op: ir.Op) -> None:
         what = op.attributes["what"]
-        if what == "pc":
-            self._set(op, self.insn.pc)
-        elif what == "next_pc":
-            self._set(op, self.insn.next_pc & MASK64)
+        if what in ("pc", "next_pc"):
+            pc = (self.insn.pc if what == "pc" else self.insn.next_pc) & MASK64
+            name = self.region.guest_pc(pc)
+            self.region.registers.note_pc(name, pc)
+            self._set(op, name)
         elif what in ("sync", "fp_flags", "fp_set", "fill", "clock_ns"):
             raise _Unfit
         else:
@@ -467,13 +474,20 @@ class InstructionText(Lowering):
 
     def _do_lookup_tb(self, op: ir.Op) -> None:
         self._ended = True
-        assert self._pending_pc is not None
+        target = self._pending_pc
+        assert target is not None
+        place = self.region.registers.place(target)
+        text = constant(target, "i64") if isinstance(target, int) else target
         if self.insn.insn.ends_block:
-            self.region.leave(self._pending_pc)
-        elif isinstance(self._pending_pc, int):
-            self.region.edge(self.block, self._pending_pc)
+            self.region.leave(text)
+        elif place.base == PC:
+            pc = place.displacement & MASK64
+            if any(block.pc == pc for block in self.region.following(self.block)):
+                self.region.edge(self.block, pc)
+            else:  # control was never seen to go there
+                self.region.leave(pc)
         else:
-            self.region.dynamic_edge(self.block, self._pending_pc)
+            self.region.dynamic_edge(self.block, text)
 
     def _do_exit_tb(self, op: ir.Op) -> None:
         """The instruction raises, or leaves run(): tier 0 does it, from the start."""

@@ -21,6 +21,8 @@ from ratite.isa.decoder import Leaf
 from ratite.isa.spec import Insn
 
 PAGE_MASK = ~0xFFF
+REGION, PLACE = "region", "region.place"
+"""Symbols of a compiled region: its code, and what it learns when it is installed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ratite.accel.jit.accesses import Item, Place
+from ratite.accel.jit.accesses import PC, Item, Place
 from ratite.native.lower import constant
 
 MASK64 = 0xFFFF_FFFF_FFFF_FFFF
@@ -112,6 +112,10 @@ class Registers:
             origin, before = self._sums.get(base, (base, 0))
             total = before + displacement & MASK64
             self._sums[name] = (origin, total - (total >> 63 << 64))
+
+    def note_pc(self, name: str, pc: int) -> None:
+        """The value `name` is this address in the region's code."""
+        self._sums[name] = (PC, pc - (pc >> 63 << 64))
 
     def place(self, address: Item) -> Place:
         """An address as base and displacement."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from ratite.accel.jit.accesses import STATE, Access, AccessText, Item
 from ratite.accel.jit.instance import InstructionText
-from ratite.accel.jit.region import Region, RegionBlock
+from ratite.accel.jit.region import PLACE, Region, RegionBlock
 from ratite.accel.jit.registers import MASK64, Registers
 from ratite.cpu.machine import Block
 from ratite.cpu.space import (
@@ -34,6 +34,8 @@ from ratite.native.lower import CANONICAL_NAN, Lowering, constant
 PAGE_MASK = MASK64 & ~0xFFF
 BOX = 0xFFFF_FFFF
 """The upper half of a register that holds a single number."""
+
+
 PARAMETERS = "ptr noalias %cpu, ptr %rec, ptr %tb, i64 %budget, ptr %tlb"
 METADATA = """
 !0 = !{!"branch_weights", i32 2000, i32 1}
@@ -43,6 +45,7 @@ METADATA = """
 !14 = distinct !{!14, !10, !"guest"}
 !11 = !{!13}
 !12 = !{!14}
+!15 = !{}
 """
 
 
@@ -137,6 +140,9 @@ class RegionText:
         """Registers, by their offset in the state, whose slots hold results of the host's FPU as
         they are, at this place of the text."""
         self._accesses: list[Access] = []  # of the block that is being written
+        self.pages: dict[int, int] = {}
+        """Pages that must be where they are found when the region is installed, by the guest
+        address that it is compiled for, each with the number of a block there."""
         self._fresh = 0
         self.order = {block.pc: index for index, block in enumerate(region.blocks)}
 
@@ -219,7 +225,8 @@ class RegionText:
         self._prologue()
         function = "\n".join([*_flat(self.lines), *_flat(body), "}"])
         callees = self._callees()
-        return "\n".join([*sorted(self.declarations), *callees, function, METADATA])
+        place = f'@"{PLACE}" = dso_local global [{1 + len(self.pages)} x i64] zeroinitializer'
+        return "\n".join([*sorted(self.declarations), place, *callees, function, METADATA])
 
     def _callees(self) -> list[str]:
         """Small native functions that instructions call, to be inlined."""
@@ -256,10 +263,27 @@ class RegionText:
             self.line(f"{good}:")
         self.check_entry()
         first, *others = (self.region.blocks[number].pc for number in self.region.entries)
+        distance = self.emit(f"sub i64 {pc}, {self.guest_pc(first)}")
         cases = "".join(
-            f" i64 {constant(other, 'i64')}, label %{self._block_label(other)}" for other in others
+            f" i64 {constant(other - first, 'i64')}, label %{self._block_label(other)}"
+            for other in others
         )
-        self.line(f"  switch i64 {pc}, label %{self._block_label(first)} [{cases} ]")
+        self.line(f"  switch i64 {distance}, label %{self._block_label(first)} [{cases} ]")
+
+    # -- where the region is
+
+    def guest_pc(self, pc: int) -> str:
+        """An address in the region's code. The same code may be executed elsewhere, so that the
+        address of its entry is known when it is installed.
+        """
+        base = self._placed(0)
+        distance = pc - self.region.entry.pc & MASK64
+        return self.emit(f"add i64 {base}, {constant(distance, 'i64')}") if distance else base
+
+    def _placed(self, number: int) -> str:
+        """A word of what is known then: the address of the entry, and `pages`, as ram_addr_t."""
+        place = self.emit(f'getelementptr inbounds i64, ptr @"{PLACE}", i64 {number}')
+        return self.emit(f"load i64, ptr {place}, !invariant.load !15")
 
     def check_entry(self) -> None:
         """Leave if the region was not made for the values that registers have."""
@@ -366,7 +390,7 @@ class RegionText:
         self.line(f"  br label %exit.{how}")
 
     def _store_pc(self, pc: Item) -> None:
-        value = constant(pc, "i64") if isinstance(pc, int) else pc
+        value = self.guest_pc(pc) if isinstance(pc, int) else pc
         self.line(f"  store i64 {value}, ptr {self.state(CpuState.pc.offset)}, {STATE}")
 
     def _poll(self, pc: Item) -> None:
@@ -384,22 +408,25 @@ class RegionText:
     def _guard_page(self, target: RegionBlock) -> None:
         """Before an edge to another page: the page must be executable and where it was."""
         page = target.pc & PAGE_MASK
+        self.pages.setdefault(page, self.number_of(target))
+        address, ram = self.guest_pc(page), self._placed(1 + list(self.pages).index(page))
         index = self.region.fetch_index
         base = self.emit(f"load i64, ptr {self.state(CpuState.tlb_base.offset)}")
-        entry = self.emit(f"and i64 %tlb.mask, {constant(page >> ENTRY_SHIFT, 'i64')}")
+        number = self.emit(f"lshr i64 {address}, {ENTRY_SHIFT}")
+        entry = self.emit(f"and i64 %tlb.mask, {number}")
         side = self.emit(f"udiv exact i64 {entry}, {TlbEntry.SIZE // TlbSide.SIZE}")
         tag_at = index * TABLE_SIZE + TlbEntry.execute.offset
         ram_at = SIDE_OFFSET + index * SIDE_TABLE_SIZE + TlbSide.ram.offset
         checks = []
         for place, offset, wanted in (
-            (entry, tag_at, page),
-            (side, ram_at, target.ram_pc & PAGE_MASK),
+            (entry, tag_at, address),
+            (side, ram_at, ram),
         ):
-            address = self.emit(f"add i64 {base}, {place}")
-            address = self.emit(f"add i64 {address}, {offset}")
-            pointer = self.emit(f"inttoptr i64 {address} to ptr")
+            word = self.emit(f"add i64 {base}, {place}")
+            word = self.emit(f"add i64 {word}, {offset}")
+            pointer = self.emit(f"inttoptr i64 {word} to ptr")
             found = self.emit(f"load i64, ptr {pointer}")
-            checks.append(self.emit(f"icmp eq i64 {found}, {constant(wanted, 'i64')}"))
+            checks.append(self.emit(f"icmp eq i64 {found}, {wanted}"))
         both = self.emit(f"and i1 {checks[0]}, {checks[1]}")
         good, moved = self.label("mapped"), self.label("moved")
         self.line(f"  br i1 {both}, label %{good}, label %{moved}, !prof !0")
@@ -417,10 +444,9 @@ class RegionText:
             self._poll(target)
         elsewhere = self.label("elsewhere")
         arms = [(pc, self.label("to")) for pc in likely]
-        # Distances from here are smaller numbers than addresses.
-        distance = self.emit(f"sub i64 {target}, {constant(source.pc, 'i64')}")
+        distance = self.emit(f"sub i64 {target}, {self._placed(0)}")
         cases = " ".join(
-            f"i64 {constant(pc - source.pc & MASK64, 'i64')}, label %{arm}" for pc, arm in arms
+            f"i64 {constant(pc - self.region.entry.pc, 'i64')}, label %{arm}" for pc, arm in arms
         )
         self.line(f"  switch i64 {distance}, label %{elsewhere} [ {cases} ]")
         for pc, arm in arms:
@@ -434,13 +460,11 @@ class RegionText:
         """Remember where an indirect jump went that leaves the region: a larger one may hold both
         ends.
         """
-        mixed = self.emit(f"lshr i64 {target}, 1")
-        mixed = self.emit(f"xor i64 {mixed}, {pc >> 1 & WENT - 1}")
+        here = self.guest_pc(pc)
+        mixed = self.emit(f"xor i64 {target}, {here}")
+        mixed = self.emit(f"lshr i64 {mixed}, 1")
         slot = self.emit(f"and i64 {mixed}, {WENT - 1}")
-        for array, value in (
-            (CpuState.went_from, str(constant(pc, "i64"))),
-            (CpuState.went_to, target),
-        ):
+        for array, value in ((CpuState.went_from, here), (CpuState.went_to, target)):
             base = self.state(array.offset)
             place = self.emit(f"getelementptr inbounds i64, ptr {base}, i64 {slot}")
             self.line(f"  store i64 {value}, ptr {place}, {STATE}")
@@ -452,6 +476,13 @@ class RegionText:
         if last.operands.get("rs1") == 1 and not source.is_call:  # a return
             found |= dict.fromkeys(block.end_pc for block in self.region.blocks if block.is_call)
         return [pc for pc in found if pc in self.order]
+
+    def following(self, block: RegionBlock) -> list[RegionBlock]:
+        """Where control may go from a block within the region, and perhaps more."""
+        pcs = {block.end_pc, *self.likely_targets(block), *block.successors}
+        if block.last.displacement is not None:
+            pcs.add(block.last.pc + block.last.displacement & MASK64)
+        return [self.region.blocks[self.order[pc]] for pc in pcs if pc in self.order]
 
     # -- registers
 
