@@ -254,7 +254,7 @@ class Listener:
         self._server = server = socket.socket(family)
         try:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind((host, port))
+            server.bind((host or ("::1" if family == socket.AF_INET6 else "127.0.0.1"), port))
             server.listen(1)
         except OSError as error:
             server.close()
@@ -269,6 +269,7 @@ class Listener:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISSOCK(os.stat(path).st_mode):
                     os.unlink(path)
+            os.fchmod(server.fileno(), 0o600)  # what bind() gives the file: owner only, at once
             server.bind(path)
             server.listen(1)
         except OSError as error:
