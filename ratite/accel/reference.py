@@ -24,6 +24,7 @@ from ratite.isa.state import (
     LIMIT_STEP,
     RANGE_READONLY,
     READ,
+    STEP_OVER,
     WRITE,
     CpuState,
     GuestException,
@@ -225,18 +226,16 @@ class ReferenceCpu:
             state.budget -= 1
 
     def watch(self, gva: int, size: int, access: int) -> None:
-        """Note an access that touches a watchpoint; unless the vCPU is being stepped, leave before
-        it is made.
-        """
+        """Leave before an access that touches a watchpoint, unless the vCPU is stepped over it."""
         for number, point in enumerate(self.watchpoints):
             if point.touched(gva, size, access):
                 state = self.state
+                if state.stepping == STEP_OVER:
+                    return
                 state.watch_hit = u32(number + 1)
-                if not state.stepping:
-                    state.mmio_next = u32(0)
-                    state.exit_reason = u32(Exit.DEBUG)
-                    raise _LeaveRun
-                return
+                state.mmio_next = u32(0)
+                state.exit_reason = u32(Exit.DEBUG)
+                raise _LeaveRun
 
     def _fetch(self, pc: int) -> tuple[int, int]:
         low = self.bus.fetch(pc)

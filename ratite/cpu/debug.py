@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ratite.cpu.exits import PENDING_EXIT, Exit
 from ratite.cpu.machine import Block, Shared, retire
-from ratite.isa.state import CpuState
+from ratite.isa.state import STEP_OVER, CpuState
 from ratite.native import Field, Struct, host_load, native, u32, u64
 
 
@@ -75,15 +75,16 @@ def watched_accesses(shared: Shared, page: u64) -> u32:
 @native
 def watched(cpu: CpuState, gva: u64, size: u64, access: u32) -> bool:
     """Note an access to a watched page. True if it touches a watchpoint and must not be made now:
-    leaving run() is pending, unless the vCPU is being stepped, which reports it afterwards."""
+    leaving run() is pending, unless the vCPU is stepped over it.
+    """
     shared = Shared.at(cpu.machine)
     number = u64(0)
     while number < shared.watchpoint_count:
         watch = WatchRange.at(shared.watchpoints + number * WatchRange.SIZE)
         if watch.access & access != 0 and gva <= watch.last and gva + (size - 1) >= watch.first:
-            cpu.watch_hit = u32(number) + 1
-            if cpu.stepping != 0:
+            if cpu.stepping == STEP_OVER:
                 return False
+            cpu.watch_hit = u32(number) + 1
             cpu.mmio_next = u32(0)
             cpu.exit_reason = u32(Exit.DEBUG)
             cpu.exception_pending = u32(PENDING_EXIT)

@@ -104,6 +104,9 @@ class RunControl:
         self._plan: Plan = {}
         self._round = object()  # of stepping
         self._untold: deque[Stop] = deque()
+        self._before_access: dict[Vcpu, int] = {}
+        """vCPUs that stand before an access to a watchpoint, with their pc: clients expect it so,
+        and step over it before they go on."""
 
     # -- sessions
 
@@ -123,6 +126,7 @@ class RunControl:
         self.waiting = False
         self._round = object()
         self._untold.clear()
+        self._before_access.clear()
         self.points.clear()
         was_running = self._runner.running
         self._runner.pause()
@@ -156,7 +160,7 @@ class RunControl:
         elif any(isinstance(action, Step) for action in plan.values()):
             self._round = object()
             self._advance(self._round)
-        elif (stop := self._step_softly(plan)) is not None:
+        elif (stop := self._step_over(plan) or self._step_softly(plan)) is not None:
             self._stop(stop)
         else:
             self._ours = True
@@ -218,6 +222,15 @@ class RunControl:
                     return None
         return stop
 
+    def _step_over(self, plan: Plan) -> Stop | None:
+        """Have accesses made that the client has been told of."""
+        for vcpu in plan:
+            if self._before_access.get(vcpu) == vcpu.state.pc:
+                self.points.commit(stepping=True)
+                if (stop := self._step(vcpu, EVERYWHERE, 1)) is not None:
+                    return stop
+        return None
+
     def _step_softly(self, plan: Plan) -> Stop | None:
         """gdb steps some vCPUs by a breakpoint at the next instruction and lets nothing else run:
         an interrupt taken there could wait for the others for ever. So what is continued alone
@@ -235,7 +248,8 @@ class RunControl:
             if not vcpu.started:
                 return Stop(SIGTRAP, vcpu)
             vcpu.state.watch_hit = u32(0)
-            self._runner.stepped(vcpu, single_step(vcpu))
+            over = self._before_access.pop(vcpu, None) == vcpu.state.pc
+            self._runner.stepped(vcpu, single_step(vcpu, over=over))
             pc = int(vcpu.state.pc)
             if vcpu.state.watch_hit and (stop := self._watch_stop(vcpu)):
                 return stop
@@ -248,10 +262,7 @@ class RunControl:
     # -- stopping
 
     def _reached(self, vcpu: Vcpu) -> None:
-        """On a vCPU's thread: it stands at a breakpoint, or before an access to a watchpoint, which
-        is made now: a client expects it to be over."""
-        if vcpu.state.watch_hit:
-            single_step(vcpu)
+        """On a vCPU's thread: it stands at a breakpoint, or before an access to a watchpoint."""
         self._runner.halt()
         self._loop.post(lambda: self._arrived(vcpu))
 
@@ -279,6 +290,7 @@ class RunControl:
     def _watch_stop(self, vcpu: Vcpu) -> Stop | None:
         number = int(vcpu.state.watch_hit) - 1
         vcpu.state.watch_hit = u32(0)
+        self._before_access[vcpu] = int(vcpu.state.pc)
         point = self.points.watched(number)
         return None if point is None else Stop(SIGTRAP, vcpu, watch_reason(point))
 

@@ -40,6 +40,8 @@ ALL_PAGES = 1
 """In place of an address whose translations are forgotten: all."""
 ANY_GROUP = 0xFFFF_FFFF_FFFF_FFFF
 """In place of a group of address spaces: whichever."""
+STEP, STEP_OVER = 1, 2
+"""How a vCPU is stepped."""
 
 MMIO_LOG = 8
 WENT = 64
@@ -129,7 +131,9 @@ class CpuState(Struct):
         "limit; LIMIT_STEP",
     )
     stepping = Field(
-        u32, doc="1: interrupts wait, and an exception leaves run() once its handler is entered"
+        u32,
+        doc="STEP: interrupts wait, and an exception leaves run() once its handler is entered; "
+        "STEP_OVER: and watchpoints do not count",
     )
     watch_hit = Field(u32, doc="1 + the number of the watchpoint that was touched last; 0: none")
     page_flush_request = Field(
