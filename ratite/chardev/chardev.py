@@ -108,7 +108,7 @@ class Chardev(Object):
         self.id = id
         self.options = options
         self.is_open = False
-        self.guest_open = False
+        self.guest_open: bool | None = None  # None: the device does not know
         self._loop = loop
         self._log: CharLog | None = None
         if options.logfile:
@@ -133,8 +133,10 @@ class Chardev(Object):
 
     @property
     def frontend_open(self) -> bool:
-        """True if a frontend is attached, or the guest has it open where the device knows."""
-        return self._frontend is not None
+        """True if the guest has it open, where the device knows, else if a frontend has it."""
+        if self.guest_open is not None:
+            return self.guest_open
+        return self._frontend is not None or self._claimed
 
     @property
     def claimed(self) -> bool:
@@ -163,6 +165,7 @@ class Chardev(Object):
         """Detach the frontend and give up the claim."""
         self.attach(None)
         self._claimed = False
+        self.guest_open = None
 
     def write(self, data: Bytes, /) -> int:
         """Take output; return how many bytes were taken, see `CharEvent.WRITABLE`."""

@@ -80,9 +80,16 @@ def test_a_port_that_the_guest_opens_is_announced(make_vm: MakeVm) -> None:
     )
     qmp = machine.client()
     port: Any = machine.vm.root.resolve("/machine/peripheral/vp")
+
+    def is_open() -> bool:
+        (found,) = (c for c in qmp.result("query-chardev") if c["label"] == "c")
+        return bool(found["frontend-open"])
+
+    assert not is_open()
     with machine.vm.machine.lock:
         port.set_guest_open(True)
     assert qmp.event("VSERPORT_CHANGE")["data"] == {"id": "vp", "open": True}
+    assert is_open()
 
 
 def test_a_failing_disk_is_announced(make_vm: MakeVm) -> None:

@@ -144,6 +144,8 @@ class VirtioSerialPort(Device):
         self.host_open = self._host_is_open = self.is_console
         if self.chardev is not None:
             self.chardev.attach(self)
+            if not self.is_console:
+                self.chardev.set_guest_open(False)
 
     def unrealize(self) -> None:
         """Leave the console device and the backend."""

@@ -36,7 +36,7 @@ class ChardevInfo:
 def query_chardev(vm: Vm) -> list[ChardevInfo]:
     """All character backends."""
     return [
-        ChardevInfo(id, chardev.filename, chardev.frontend_open or chardev.claimed)
+        ChardevInfo(id, chardev.filename, chardev.frontend_open)
         for id, chardev in vm.backends.chardevs.items()
     ]
 

@@ -133,7 +133,7 @@ def test_both_sides_hear_of_opening_and_closing(make_guest: Any) -> None:
     setup.control(1, OPEN, 1)
     setup.control(1, OPEN, 1)
     setup.control(1, OPEN, 0)
-    assert wire.guest_open == [True, False]
+    assert wire.guest_open == [False, True, False]
     wire.frontend.event(CharEvent.OPENED)
     wire.frontend.event(CharEvent.CLOSED)
     setup.hear()
