@@ -23,6 +23,9 @@ Until = Callable[..., None]
 
 CHILD = """
 import os, signal, sys, time
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):  # whatever runs the tests ignores
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 if "nohup" in sys.argv: signal.signal(signal.SIGHUP, signal.SIG_IGN)
 from ratite.chardev import StdioChardev, StdioOptions, MuxChardev, MuxActions
 from ratite.core.events import EventLoop
