@@ -146,10 +146,8 @@ class HostMemory:
         """Give whole pages between two offsets back to the host, where it can take them; they read
         as zeros, or as they were.
         """
-        start, end = (
-            -(-start // mmap.PAGESIZE) * mmap.PAGESIZE,
-            end // mmap.PAGESIZE * mmap.PAGESIZE,
-        )
+        page = mmap.PAGESIZE
+        start, end = -(-start // page) * page, end // page * page
         if start < end and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED, start, end - start)
 

@@ -134,18 +134,22 @@ def entries(executor: Executor) -> int:
 WALK = "lbu x3, 0(x2)\nadd x2, x2, x5\nbltu x2, x6, -8\nadd x2, x7, x0\njal x0, -16"
 
 
+def walk_over(spaces: Spaces, count: int) -> None:
+    """Map so many pages in the first space, and have `WALK` go over them."""
+    start = 0x80_0000_0000 >> 2
+    for number in range(count):
+        spaces.pages[0].map(start + 0x1000 * number, DATA + 0x1000 * (number % 4), FULL)
+    hart = spaces.executor.hart
+    hart.x[2] = hart.x[7] = u64(start)
+    hart.x[5], hart.x[6] = u64(0x1000), u64(start + 0x1000 * count)
+
+
 def test_the_tlb_grows_with_the_working_set(executor: Executor) -> None:
     if not counts(executor):
         pytest.skip("it has no TLB, or flushes it")
     spaces = Spaces(executor)
-    pages = spaces.pages[0]
-    count = 3 * FIRST_ENTRIES
-    start = 0x80_0000_0000 >> 2
-    for number in range(count):
-        pages.map(start + 0x1000 * number, DATA + 0x1000 * (number % 4), FULL)
-    hart = executor.hart
-    hart.x[2] = hart.x[7] = u64(start)
-    hart.x[5], hart.x[6] = u64(0x1000), u64(start + 0x1000 * count)
+    hart, count = executor.hart, 3 * FIRST_ENTRIES
+    walk_over(spaces, count)
     spaces.run(ENTER[0])
     assert entries(executor) <= FIRST_ENTRIES
     run_program(executor, WALK, 3 * 10 * count, SUPERVISOR)
@@ -163,25 +167,19 @@ def test_a_tlb_that_was_large_gives_its_memory_back(executor: Executor) -> None:
     if not counts(executor):
         pytest.skip("it has no TLB, or flushes it")
     spaces = Spaces(executor)
-    pages = spaces.pages[0]
-    count = 10 * FIRST_ENTRIES
-    start = 0x80_0000_0000 >> 2
-    for number in range(count):
-        pages.map(start + 0x1000 * number, DATA + 0x1000 * (number % 4), FULL)
-    hart = executor.hart
-    hart.x[2] = hart.x[7] = u64(start)
-    hart.x[5], hart.x[6] = u64(0x1000), u64(start + 0x1000 * count)
+    hart, count = executor.hart, 10 * FIRST_ENTRIES
+    walk_over(spaces, count)
     spaces.run(ENTER[0])
     run_program(executor, WALK, 3 * 6 * count, SUPERVISOR)
     large = Space.at(hart.space)
     assert int(large.touched) >= SPACIOUS
     # As many others as there are spaces, and back: the large one is somebody else's now.
     for number in range(SPACES):
-        hart.x[12] = u64(pages.satp(20 + number))
+        hart.x[12] = u64(spaces.pages[0].satp(20 + number))
         spaces.run("csrrw x0, satp, x12", "lbu x4, 0(x7)")
     assert int(large.touched) == FIRST_ENTRIES * TlbEntry.SIZE
     spaces.run(ENTER[0])
-    hart.x[2] = u64(start)
+    hart.x[2] = hart.x[7]
     run_program(executor, WALK, 3 * 6 * count, SUPERVISOR)
     assert entries(executor) * TlbEntry.SIZE >= SPACIOUS
 

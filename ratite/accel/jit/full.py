@@ -182,11 +182,9 @@ class FullRegionText(RegionText):
         type_ = self._slot_type(offset)
         value = self.emit(f"load {type_}, ptr {self.slot(offset)}")
         bits = {"double": "i64", "float": "i32"}.get(type_)
-        return (
-            (type_, value)
-            if bits is None
-            else (bits, self.emit(f"bitcast {type_} {value} to {bits}"))
-        )
+        if bits is None:
+            return type_, value
+        return bits, self.emit(f"bitcast {type_} {value} to {bits}")
 
     def _canonical_bits(self, type_: str, value: str) -> str:
         """Bits with the canonical NaN in place of any; the value may be a signalling one, and
