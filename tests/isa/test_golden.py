@@ -32,7 +32,11 @@ DOT = (
     "fld f1, 0(x2)\nfld f2, 0(x4)\nfmul.d f1, f1, f2\nfadd.d f3, f3, f1\naddi x2, x2, 8\n"
     "addi x4, x4, 8\naddi x3, x3, -1\nbne x3, x0, -28\njal x0, 0"
 )
-LOOPS = {"fill": FILL, "copy": COPY, "frame": FRAME, "dot": DOT}
+ROTATE = (
+    "srliw x5, x2, 7\nslliw x6, x2, 25\nor x5, x5, x6\nxor x2, x2, x5\naddi x3, x3, -1\n"
+    "bne x3, x0, -20\njal x0, 0"
+)
+LOOPS = {"fill": FILL, "copy": COPY, "frame": FRAME, "dot": DOT, "rotate": ROTATE}
 
 OPERATIONS = ("load", "store", "br", "call", "icmp", "phi")
 
@@ -73,7 +77,9 @@ EXPECTED: dict[tuple[str, int], tuple[Mapping[str, int], int]] = {
     ("frame", QUICK): ({"br": 11, "call": 4, "icmp": 6, "load": 31, "store": 27}, 83),
     ("frame", FULL): ({"br": 14, "call": 3, "icmp": 6, "load": 36, "store": 34}, 65),
     ("dot", QUICK): ({"br": 23, "call": 10, "icmp": 10, "load": 36, "phi": 4, "store": 29}, 136),
-    ("dot", FULL): ({"br": 24, "call": 5, "icmp": 18, "load": 49, "store": 50}, 166),
+    ("dot", FULL): ({"br": 24, "call": 5, "icmp": 18, "load": 49, "store": 50}, 180),
+    ("rotate", QUICK): ({"br": 9, "call": 4, "icmp": 4, "load": 19, "store": 18}, 49),
+    ("rotate", FULL): ({"br": 12, "call": 4, "icmp": 4, "load": 23, "store": 24}, 51),
 }
 
 

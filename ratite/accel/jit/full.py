@@ -32,6 +32,7 @@ EXITS = ("lookup", "kicked", "step")
 class FullRegionText(RegionText):
     """Writes one region's LLVM text."""
 
+    is_optimized = True
     defers_nans = True
 
     def __init__(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ratite.accel.jit.accesses import PC, STATE, Access, Item, Moment
 from ratite.accel.jit.floats import float_registers
 from ratite.accel.jit.region import Decoded, RegionBlock
-from ratite.accel.jit.registers import MASK64, Halves
+from ratite.accel.jit.registers import MASK64, Halves, Shift
 from ratite.cpu.block import OPERANDS_OFFSET
 from ratite.isa.state import READ, WRITE, CpuState
 from ratite.native import ir
@@ -158,8 +158,10 @@ class InstructionText(Lowering):
                 assert folded is not None
                 self._set(op, folded)
                 return
-            if self._identity(op, a, b) or self._half(op, a, b):
+            if self._identity(op, a, b) or self._half(op, a, b) or self._logic(op, a, b):
                 return
+            if name in ("shl", "lshr") and isinstance(a, str) and isinstance(b, int):
+                self.region.registers.note_shift(self.result(op), Shift(name, a, b))
             if name in ("add", "sub") and op.type == "i64" and isinstance(b, int):
                 self.region.registers.note_sum(self.result(op), a, b if name == "add" else -b)
         elif name in ("zext", "sext", "trunc") and self._fold_conversion(op):
@@ -214,6 +216,39 @@ class InstructionText(Lowering):
                 registers.note_halves(self.result(op), whole)
         return False
 
+    def _logic(self, op: ir.Op, a: Item, b: Item) -> bool:
+        """Bitwise operations: rotations that are written as two shifts, and the low halves alone of
+        values that have nothing but their sign above them. LLVM would find them where no part has
+        another use, but the way out of the region is one.
+        """
+        if op.name not in ("and", "or", "xor") or not self.region.is_optimized:
+            return False
+        registers = self.region.registers
+        if op.type == "i64":
+            low_a, low_b = registers.word(a), registers.word(b)
+            if low_a is not None and low_b is not None:
+                low = self._rotation(op.name, "i32", low_a, low_b)
+                low = low or self.region.emit(f"{op.name} i32 {low_a}, {low_b}")
+                self.line(f"  {self.result(op)} = sext i32 {low} to i64")
+                registers.note_word(self.result(op), low)
+                return True
+        rotated = self._rotation(op.name, op.type, a, b)
+        if rotated is not None:
+            self._set(op, rotated)
+        return rotated is not None
+
+    def _rotation(self, name: str, type_: str, a: Item, b: Item) -> str | None:
+        """The name of a rotated value, if it is one."""
+        found = self.region.registers.rotation(a, b, ir.WIDTH[type_]) if name != "and" else None
+        if found is None:
+            return None
+        source, left = found
+        self.region.declarations.add(
+            f"declare {type_} @llvm.fshl.{type_}({type_}, {type_}, {type_})"
+        )
+        given = f"{type_} {source}, {type_} {source}, {type_} {left}"
+        return self.region.emit(f"call {type_} @llvm.fshl.{type_}({given})")
+
     def _fold_conversion(self, op: ir.Op) -> bool:
         source = op.args[0]
         have = source.type if isinstance(source, ir.Value) else "i64"
@@ -223,9 +258,15 @@ class InstructionText(Lowering):
             halves = registers.halves(value)
             if op.name == "zext":
                 registers.note_halves(self.result(op), Halves(value, 0, self.result(op)))
-            elif op.name == "trunc" and halves is not None:
-                self._set(op, halves.low)
-                return True
+            elif op.name == "sext":
+                registers.note_word(self.result(op), value)
+            else:
+                low = halves.low if halves is not None else registers.low(value)
+                if low is not None:
+                    self._set(op, low)
+                    return True
+                if not self._forked:
+                    registers.note_low(value, self.result(op))
         folded = fold(op.name, op.type, (value,), have) if isinstance(value, int) else None
         if folded is None:
             return False

@@ -19,6 +19,15 @@ class Halves:
     wide: str  # the low half alone, of type i64
 
 
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A value that is another one, shifted logically."""
+
+    name: str  # shl or lshr
+    source: str
+    by: int
+
+
 class Registers:
     """Values of registers within one block, by offset in the vCPU's state: the LLVM value or the
     number that each has at this place of the text, and whether the state has it, too.
@@ -31,6 +40,9 @@ class Registers:
         self._halves: dict[str, Halves] = {}
         self._floats: dict[str, str] = {}
         self._raw: set[str] = set()
+        self._words: dict[str, str] = {}
+        self._lows: dict[str, str] = {}
+        self._shifts: dict[str, Shift] = {}
 
     def copy(self) -> Registers:
         """A copy that later changes leave alone."""
@@ -38,7 +50,10 @@ class Registers:
         other._values = dict(self._values)
         other._unsaved = dict(self._unsaved)
         other._sums = dict(self._sums)
-        other._halves, other._raw = self._halves, self._raw  # what is true of a name stays true
+        # What is true of a name stays true.
+        other._halves, other._raw = self._halves, self._raw
+        other._words, other._shifts = self._words, self._shifts
+        other._lows = dict(self._lows)
         other._floats = dict(self._floats)
         return other
 
@@ -103,6 +118,45 @@ class Registers:
     def is_raw(self, name: str) -> bool:
         """Whether that was noted."""
         return name in self._raw
+
+    # -- values of 32 bits, as the upper half of 64 says their sign
+
+    def note_word(self, name: str, low: str) -> None:
+        """The value `name` is `low`, of type i32, with its sign above it."""
+        self._words[name] = low
+
+    def word(self, value: Item) -> str | None:
+        """What was noted of it, or the low half of a number that has its sign above it."""
+        if isinstance(value, str):
+            return self._words.get(value)
+        low = value & 0xFFFF_FFFF
+        extended = (low ^ 1 << 31) - (1 << 31) & MASK64
+        return constant(low, "i32") if value == extended else None
+
+    def note_low(self, name: str, low: str) -> None:
+        """The low half of the value `name` is `low`, of type i32."""
+        self._lows[name] = low
+
+    def low(self, value: str) -> str | None:
+        """The low half of a value, if it is known by a name."""
+        return self._words.get(value) or self._lows.get(value)
+
+    def note_shift(self, name: str, shift: Shift) -> None:
+        """The value `name` is another one, shifted."""
+        self._shifts[name] = shift
+
+    def rotation(self, a: Item, b: Item, width: int) -> tuple[str, int] | None:
+        """If two values of `width` bits are one shifted to either side, so that all of its bits are
+        in one of them: it, and how far to the left.
+        """
+        if not (isinstance(a, str) and isinstance(b, str)):
+            return None
+        first, second = self._shifts.get(a), self._shifts.get(b)
+        if first is None or second is None or first.source != second.source:
+            return None
+        if first.name == second.name or first.by + second.by != width:
+            return None
+        return first.source, first.by if first.name == "shl" else second.by
 
     # -- addresses
 

@@ -118,6 +118,8 @@ def _flat(lines: Lines) -> Iterator[str]:
 class RegionText:
     """Writes one region's LLVM text."""
 
+    is_optimized = False
+    """Whether LLVM takes out what is not needed."""
     defers_nans = False
     """Whether registers may hold any NaN in place of the canonical one."""
 
