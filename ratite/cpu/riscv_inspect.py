@@ -77,8 +77,7 @@ def disassemble(code: bytes, pc: int, enabled: Callable[[str], bool]) -> Disasse
         return None
     encoding = int.from_bytes(code[:size], "little")
     text = decoder().disassemble(encoding, size * 8, enabled, pc)
-    mnemonic, _, operands = text.partition(" ")
-    return Disassembled(encoding, size, mnemonic, operands.replace(", ", ","))
+    return Disassembled(encoding, size, text.mnemonic, text.operands, text.target)
 
 
 class RiscvInspector:

@@ -113,7 +113,10 @@ def test_a_dump_goes_on_in_the_format_of_the_last(make_vm: MakeVm, tmp_path: Pat
     person = Person(path)
     assert person.line("xp /2xh 0x1000") == "0000000000001000: 0x0297 0x0000\r\n"
     assert person.line("xp 0x1000") == "0000000000001000: 0x0297\r\n"
-    assert person.line("x/1i 0x1000").startswith("0x0000000000001000:  00000297          auipc ")
+    assert person.line("x/2i 0x1000") == (
+        "0x0000000000001000:  00000297          auipc                   t0,0                    "
+        "# 0x1000\r\n0x0000000000001004:  02828613          addi                    a2,t0,40\r\n"
+    )
     assert person.line("print /d 12") == "12\r\n"
     assert person.line("xp 0x1000") == "0000000000001000:   663\r\n"
     assert person.line("print 255") == "255\r\n"
