@@ -57,7 +57,7 @@ def register(hart: Hart, name: str) -> int | None:
     for letter, names, values in (("x", ABI_NAMES, hart.x), ("f", FLOAT_NAMES, hart.f)):
         if name in names:
             return int(values[names.index(name)])
-        if name[:1] == letter and name[1:].isdecimal() and int(name[1:]) < 32:
+        if name[:1] == letter and name[1:].isdecimal() and len(name) < 4 and int(name[1:]) < 32:
             return int(values[int(name[1:])])
     number = CSR_NUMBER.get(name)
     if number is None:

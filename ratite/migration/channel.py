@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.port import HIGHEST
 
 SCHEMES = ("tcp", "unix", "exec", "fd", "file")
 _CONNECT_TIMEOUT_S = 30.0
@@ -189,7 +190,7 @@ def inherited_fd(name: str) -> int:
     """A descriptor that the process was started with, by its number. Raises `ConfigError`."""
     try:
         return os.dup(int(name))
-    except (ValueError, OSError):
+    except (ValueError, OverflowError, OSError):
         raise ConfigError(f"File descriptor named '{name}' has not been found") from None
 
 
@@ -284,7 +285,7 @@ class Listener:
 def _address(text: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT[,...]`; an IPv6 address is in brackets."""
     host, colon, port = text.partition(",")[0].rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 0xFFFF:
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > HIGHEST:
         raise ConfigError(f"error parsing address '{text}'")
     return host.removeprefix("[").removesuffix("]"), int(port)
 

@@ -107,6 +107,27 @@ def test_formats_are_read_in_any_order() -> None:
         dump.parse_format("2s")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "xp/{}x 0",
+        "xp {} 0",
+        "print $x{}",
+        "qom-set -j /machine x {}",
+        "migrate fd:{}",
+        "migrate tcp:a:{}",
+        "chardev-add socket,id=x,host=a,port={}",
+        "chardev-add file,id=x,path=/dev/fdset/{}",
+        "object_add iothread,id=x,poll-max-ns=0x{}",
+    ],
+)
+def test_a_number_of_10000_digits_is_refused_in_a_line(make_vm: MakeVm, line: str) -> None:
+    answer = make_vm().client().hmp(line.format("1" * 10_000))
+    assert answer.rstrip("\n")
+    assert "internal error" not in answer
+    assert "string conversion" not in answer
+
+
 def test_a_dump_goes_on_in_the_format_of_the_last(make_vm: MakeVm, tmp_path: Path) -> None:
     path = tmp_path / "hmp.sock"
     make_vm(f"-monitor unix:{path},server=on,wait=off")

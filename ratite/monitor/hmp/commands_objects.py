@@ -12,6 +12,7 @@ from ratite.machines.config import ChardevConfig
 from ratite.monitor.commands import chardevs, descriptors, devices, objects
 from ratite.monitor.errors import QmpError, missing
 from ratite.monitor.hmp.command import Completed, Flag, Number, Rest, Shell, hmp
+from ratite.monitor.json_stream import Fault, parse
 from ratite.qom import registry
 
 
@@ -63,10 +64,9 @@ def qom_set(
     """Set a property, from text or JSON."""
     given: object = value
     if json_:
-        try:
-            given = json.loads(value)
-        except ValueError as error:
-            raise QmpError(f"JSON parse error, {error}") from None
+        given = parse(value.encode())
+        if isinstance(given, Fault):
+            raise QmpError(given.text)
     objects.qom_set(shell.vm, path, property, given)
 
 
