@@ -83,6 +83,13 @@ class Channel:
         """Whether the other end has said something, or is gone."""
         return self._socket and bool(select.select([self._fd], [], [], 0)[0])
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether more has come than was read. What may yet come is not waited for: whoever has the
+        other end may keep it open.
+        """
+        return bool(select.select([self._fd], [], [], 0)[0] and self.read(1))
+
     def _wait(self, event: int) -> None:
         poll = select.poll()
         poll.register(self._fd, event)

@@ -81,7 +81,7 @@ class Snapshots:
             return []
         found: dict[str, SnapshotInfo] = {}
         for number in sorted(_numbers(home)):
-            info = _read_info(home / str(number))
+            info = _info_if_good(home / str(number))
             if info is not None:
                 found.pop(info.tag, None)  # the newer of two is the one
                 found[info.tag] = msgspec.structs.replace(info, number=number)
@@ -92,6 +92,17 @@ class Snapshots:
         home = self.home(drive)
         numbers = [info.number for info in self.list(drive) if info.tag == tag]
         return home / str(numbers[0]) if home is not None and numbers else None
+
+    def _damage(self, drive: Disk | None) -> Iterator[str]:
+        """What is wrong with those of which nothing is known."""
+        home = self.home(drive)
+        if home is None:
+            return
+        for number in sorted(_numbers(home)):
+            try:
+                _read_info(home / str(number))
+            except (ConfigError, HostError) as error:
+                yield error.text
 
     # -- what is done
 
@@ -145,7 +156,8 @@ class Snapshots:
             raise ConfigError(NO_PLACE)
         found = self.find(tag, drive)
         if found is None:
-            raise ConfigError(f"Snapshot '{tag}' does not exist in one or more devices")
+            damaged = "".join(f"; {reason}" for reason in self._damage(drive))
+            raise ConfigError(f"Snapshot '{tag}' does not exist in one or more devices{damaged}")
         self.load_at(found)
 
     def load_at(self, path: Path) -> None:
@@ -242,15 +254,28 @@ def _numbers(home: Path) -> list[int]:
 
 
 def _read_info(path: Path) -> SnapshotInfo | None:
-    """What `info.json` says; None if there is none that can be read."""
+    """What `info.json` says; None if there is none. Raises `ConfigError` if it is damaged,
+    `HostError` if it cannot be read.
+    """
+    file = path / _INFO
     try:
-        return msgspec.json.decode((path / _INFO).read_bytes(), type=SnapshotInfo)
-    except (OSError, msgspec.DecodeError, ValueError):
+        return msgspec.json.decode(file.read_bytes(), type=SnapshotInfo)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise HostError.from_os("read", error, file) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(f"'{file}' is damaged: {error}") from None
+
+
+def _info_if_good(path: Path) -> SnapshotInfo | None:
+    with contextlib.suppress(ConfigError, HostError):
+        return _read_info(path)
+    return None
 
 
 def _tag_of(path: Path) -> str | None:
-    info = _read_info(path)
+    info = _info_if_good(path)
     return info.tag if info is not None else None
 
 

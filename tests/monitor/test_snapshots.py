@@ -127,6 +127,12 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing(
     )
     state.write_bytes(good + b"x")
     assert client.hmp("loadvm foo") == "Error: section 'end': the file goes on behind it\n"
+    info = state.with_name("info.json")
+    info.write_text("{")
+    assert client.hmp("loadvm foo") == (
+        "Error: Snapshot 'foo' does not exist in one or more devices; "
+        f"'{info}' is damaged: Input data was truncated\n"
+    )
     assert machine.vm.read_memory(0x8000_0000, 6) == b"newnew"
     assert client.result("query-status")["running"]
 
