@@ -92,7 +92,7 @@ class SocketChardev(Chardev):
         self._listener = _listen(options)
         if options.path is not None and not options.abstract:
             with contextlib.suppress(OSError):
-                self._bound = options.path, os.stat(options.path).st_ino
+                self._bound = os.path.abspath(options.path), os.stat(options.path).st_ino
         if options.wait:
             on_wait(f"waiting for connection on: {self.filename}")
             self._listener.setblocking(True)

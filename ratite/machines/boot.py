@@ -272,7 +272,7 @@ def load_elf(content: Content, path: Path, option: str, address: int, limit: int
         for number, segment in enumerate(elf.segments)
     )
     symbols = {name: value + bias for name, value in elf.symbols.items()}
-    functions = partial(_functions, path, limit, bias)
+    functions = partial(_functions, path.absolute(), limit, bias)
     return Loaded(elf.physical_entry + bias, blobs, symbols, functions)
 
 

@@ -285,7 +285,7 @@ class Listener:
             raise HostError(
                 f"Failed to bind socket to {path}: {error.strerror or error}"
             ) from error
-        self._path = path
+        self._path = os.path.abspath(path)
         self.addresses = [{"type": "unix", "path": path}]
 
 

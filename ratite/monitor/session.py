@@ -25,6 +25,7 @@ class Session:
     fds: NamedFds = field(default_factory=NamedFds)
     dump_format: DumpFormat = field(default_factory=DumpFormat)
     history: list[str] = field(default_factory=list)
+    ended: bool = False  # by `quit`: nothing more is asked or read
 
     def take_fd(self) -> int | None:
         """A descriptor that came with the last message; further ones are closed."""

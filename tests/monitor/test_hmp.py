@@ -379,6 +379,16 @@ class Person:
         return self.until("(qemu) ").partition("\r\n")[2]
 
 
+def test_nothing_follows_quit(make_vm: MakeVm, tmp_path: Path) -> None:
+    path = tmp_path / "hmp.sock"
+    machine = make_vm(f"-monitor unix:{path},server=on,wait=off")
+    person = Person(path)
+    person.socket.sendall(b"quit\rinfo status\r")
+    assert person.until("quit\r\n") == ""
+    machine.vm.close()
+    assert person.socket.recv(100) == b""
+
+
 def test_a_person_on_a_socket(make_vm: MakeVm, tmp_path: Path) -> None:
     path = tmp_path / "hmp.sock"
     make_vm(f"-monitor unix:{path},server=on,wait=off -name guest1")

@@ -51,7 +51,7 @@ class HmpMonitor:
 
     def can_receive(self) -> int:
         """Nothing while a line waits to be done, or while the client does not read."""
-        return 0 if self._turns.busy else INPUT_LIMIT - len(self._keys)
+        return 0 if self._turns.busy or self.session.ended else INPUT_LIMIT - len(self._keys)
 
     def receive(self, data: bytes) -> None:
         """Take keys."""
@@ -94,6 +94,9 @@ class HmpMonitor:
         del self._keys[:used]
         if line is not None:
             self._run(line)
+            if self.session.ended:
+                self._keys.clear()
+                return False
             self._editor.start()
         return bool(self._keys)
 
