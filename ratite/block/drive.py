@@ -19,6 +19,7 @@ from typing import Protocol
 
 from ratite.block.copies import copy_in, copy_out
 from ratite.block.node import BlockNode
+from ratite.block.overlay import OverlayNode
 from ratite.block.permission import Link, Permission
 from ratite.block.pool import IoPool
 from ratite.block.stats import DriveStats, RequestStats
@@ -484,6 +485,8 @@ class Drive:
     def deactivate(self) -> None:
         """Bring all writes to the image, and leave it to another machine."""
         if self.active:
+            if isinstance(self.node, OverlayNode):
+                self.node.end_commit()
             self.quiesce()
             if self.node is not None and not self.node.read_only:
                 with contextlib.suppress(OSError):  # the guest was told about its own flushes
