@@ -54,6 +54,21 @@ def test_the_table_of_snapshots(client: QmpClient) -> None:
     assert re.fullmatch(rf"--        foo {{13}} [ .\d]+ KiB {date} {{11}}", rows[1])
 
 
+def test_an_image_names_the_snapshots_beside_it(client: QmpClient) -> None:
+    assert "snapshots" not in client.result("query-block")[0]["inserted"]["image"]
+    assert client.hmp("savevm foo") == ""
+    (drive,) = client.result("query-block")
+    (shown,) = drive["inserted"]["image"]["snapshots"]
+    assert shown.pop("vm-state-size") > 0 and shown.pop("date-sec") > 1_700_000_000
+    assert 0 <= shown.pop("date-nsec") < 10**9
+    assert shown == {"id": "1", "name": "foo", "vm-clock-sec": 0, "vm-clock-nsec": 0}
+    nodes = {node["node-name"]: node for node in client.result("query-named-block-nodes")}
+    assert [name for name, node in nodes.items() if "snapshots" in node["image"]] == ["n0"]
+    lines = client.hmp("info block -v").splitlines()
+    place = lines.index("Snapshot list:")
+    assert re.match(r"1         foo +[ .\d]+ KiB \d{4}-", lines[place + 2])
+
+
 def test_a_snapshot_of_the_same_tag_replaces_the_older_one(
     client: QmpClient, disk: Path, machine: MonitoredVm
 ) -> None:
