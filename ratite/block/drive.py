@@ -462,10 +462,12 @@ class Drive:
         path = os.path.realpath(node.host_path) if node is not None else ""
         return path if os.path.isfile(path) else ""
 
-    def copy_out(self, path: str) -> None:
-        """Copy the content into a new file. Raises HostError."""
+    def copy_out(self, path: str, advance: Callable[[int], object]) -> None:
+        """Copy the content into a new file; `advance` gets the size of each piece. Raises
+        HostError.
+        """
         if self.node is not None:
-            copy_out(self.node, path)
+            copy_out(self.node, path, advance)
 
     def copy_in(self, path: str) -> None:
         """Replace the content by a file's, which `copy_out` made. Raises HostError."""

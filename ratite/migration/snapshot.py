@@ -24,6 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.progress import Progress, nobody_looks
 from ratite.migration import pages
 from ratite.migration.host import Disk, Host
 from ratite.migration.stream import Kind, Reader, Section, StreamError, Writer
@@ -107,7 +108,12 @@ class Snapshots:
     # -- what is done
 
     def save(
-        self, tag: str = "", *, drive: Disk | None = None, drives: Sequence[Disk] | None = None
+        self,
+        tag: str = "",
+        *,
+        drive: Disk | None = None,
+        drives: Sequence[Disk] | None = None,
+        progress: Progress = nobody_looks,
     ) -> str:
         """Make a snapshot, in place of an older one of this tag; returns its tag. `drives` are
         those whose content is kept, all writable ones if not given; it lies beside `drive`. Raises
@@ -123,12 +129,18 @@ class Snapshots:
                 shutil.rmtree(stale, ignore_errors=True)
             older = [number for number in _numbers(home) if _tag_of(home / str(number)) == tag]
             number = max(_numbers(home), default=0) + 1
-            self.save_at(home / str(number), tag, drives)
+            self.save_at(home / str(number), tag, drives, progress)
             for gone in older:
                 shutil.rmtree(home / str(gone), ignore_errors=True)
         return tag
 
-    def save_at(self, path: Path, tag: str, drives: Sequence[Disk] | None = None) -> None:
+    def save_at(
+        self,
+        path: Path,
+        tag: str,
+        drives: Sequence[Disk] | None = None,
+        progress: Progress = nobody_looks,
+    ) -> None:
         """Make a snapshot in a directory that does not exist. Raises `ConfigError` or `HostError`,
         with nothing left there.
         """
@@ -140,7 +152,7 @@ class Snapshots:
             part.mkdir(mode=0o700)
             try:
                 with self._host.held("save-vm"):
-                    self._write(part, tag, drives)
+                    self._write(part, tag, drives, progress)
                 _sync(part)
                 part.rename(path)
                 _sync(path.parent)
@@ -195,7 +207,9 @@ class Snapshots:
 
     # -- the parts
 
-    def _write(self, part: Path, tag: str, drives: Sequence[Disk] | None) -> None:
+    def _write(
+        self, part: Path, tag: str, drives: Sequence[Disk] | None, progress: Progress
+    ) -> None:
         host = self._host
         for disk in host.disks.values():
             disk.drain()
@@ -204,16 +218,25 @@ class Snapshots:
             for disk in (host.disks.values() if drives is None else drives)
             if not disk.read_only
         ]
+        done = 0
+        total = sum(block.size for block in host.machine.ram.blocks)
+        total += sum(disk.size for disk in kept)
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            progress(done, total)
+
         with (part / _STATE).open("wb", _BUFFER) as file:
             writer = Writer(file.write)
             write_identity(writer, host.machine)
-            write_ram(writer, host.machine.ram, pages.PageCounts())
+            write_ram(writer, host.machine.ram, pages.PageCounts(), advance)
             write_states(writer, host.machine, running=False)
             writer.end()
             file.flush()
             os.fsync(file.fileno())
         for number, disk in enumerate(kept):
-            disk.copy_out(str(part / f"drive-{number}"))
+            disk.copy_out(str(part / f"drive-{number}"), advance)
         info = SnapshotInfo(
             tag,
             time.time_ns(),

@@ -100,12 +100,15 @@ def write_identity(writer: Writer, subject: Subject) -> None:
     writer.section(Kind.IDENTITY, IDENTITY, pack(subject.state_identity()))
 
 
-def write_ram(writer: Writer, ram: RamList, counts: PageCounts) -> None:
-    """Write all memory."""
+def write_ram(
+    writer: Writer, ram: RamList, counts: PageCounts, advance: Callable[[int], object]
+) -> None:
+    """Write all memory; `advance` gets the size of each piece."""
     for block in ram.blocks:
         for first, count in pages.chunks(0, block.size // PAGE_SIZE):
             payload = pages.encode(block, first, count, counts)
             writer.section(Kind.RAM, pages.PREFIX + block.idstr, payload)
+            advance(count * PAGE_SIZE)
 
 
 def write_states(writer: Writer, subject: Subject, *, running: bool) -> None:

@@ -45,7 +45,7 @@ def save(vm: Vm) -> bytes:
     with vm.machine.lock:
         writer = Writer(out.write)
         write_identity(writer, vm.machine)
-        write_ram(writer, vm.machine.ram, pages.PageCounts())
+        write_ram(writer, vm.machine.ram, pages.PageCounts(), lambda size: None)
         write_states(writer, vm.machine, running=False)
         writer.end()
     return out.getvalue()

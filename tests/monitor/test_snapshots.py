@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ratite.monitor.hmp import progress
 from tests.monitor.conftest import MakeVm, MonitoredVm, QmpClient
+from tests.monitor.test_hmp import Person
 
 NO_PLACE = "no block device can store vmstate for snapshot"
 MiB = 1 << 20
@@ -52,6 +54,24 @@ def test_the_table_of_snapshots(client: QmpClient) -> None:
     date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 00:00:00\.\d{3}"
     assert re.fullmatch(rf"--        vm-\d{{14}} [ .\d]+ KiB {date} {{11}}", rows[0])
     assert re.fullmatch(rf"--        foo {{13}} [ .\d]+ KiB {date} {{11}}", rows[1])
+
+
+def test_a_person_sees_how_far_a_long_snapshot_is(
+    make_vm: MakeVm, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = f"-drive file={disk},format=raw,if=none,id=d0 -device virtio-blk-device,drive=d0"
+    make_vm(f"{drive} -monitor unix:{tmp_path}/hmp,server=on,wait=off")
+    person = Person(tmp_path / "hmp")
+    monkeypatch.setattr(progress, "_PATIENCE_S", 3600)
+    assert person.line("savevm one") == ""
+    monkeypatch.setattr(progress, "_PATIENCE_S", 0)
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0)
+    erase = "\r\x1b[K"
+    *shown, last = person.line("savevm two").split(erase)[1:]
+    assert last == ""
+    percent = [int(re.fullmatch(r"savevm: (\d+) %", text)[1]) for text in shown]  # type: ignore[index]
+    assert percent == sorted(percent)
+    assert percent[0] < 5 and percent[-1] > 95
 
 
 def test_an_image_names_the_snapshots_beside_it(client: QmpClient) -> None:
@@ -161,7 +181,7 @@ def test_a_host_that_refuses_leaves_the_older_snapshot(
     def refuse(path: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(drive), "copy_out", lambda self, path: refuse(path))
+    monkeypatch.setattr(type(drive), "copy_out", lambda self, path, advance: refuse(path))
     client.result("cont")
     text = client.hmp("savevm foo")
     assert text.startswith("Error: cannot write the snapshot '") and "No space left" in text

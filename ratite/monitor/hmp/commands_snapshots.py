@@ -10,6 +10,7 @@ from ratite.core.size import human_size
 from ratite.migration.snapshot import NO_PLACE
 from ratite.monitor.commands import blocks
 from ratite.monitor.hmp.command import Completed, Shell, hmp
+from ratite.monitor.hmp.progress import shown_progress
 
 _ROW = "{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}\n"
 
@@ -21,7 +22,8 @@ def _tags(shell: Shell) -> list[str]:
 @hmp("savevm", "save a VM snapshot. If no tag is provided, a new snapshot is created")
 def savevm(shell: Shell, tag: Annotated[str, Completed(_tags)] = "") -> None:
     """Save the machine and its drives."""
-    shell.vm.snapshots.save(tag)
+    with shown_progress("savevm", shell.session.show) as progress:
+        shell.vm.snapshots.save(tag, progress=progress)
 
 
 @hmp("loadvm", "restore a VM snapshot from its tag")

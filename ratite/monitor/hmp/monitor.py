@@ -32,6 +32,7 @@ class HmpMonitor:
         self._vm = vm
         self._chardev = chardev
         self._outlet = Outlet(chardev)
+        self.session.show = self._show
         self._editor = LineEditor(PROMPT, self.session.history, self._show, self._completions)
         self._keys = bytearray()
         self._turns = Turns(vm, chardev, self._outlet, self._work)
