@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from ratite.chardev import (
     MuxActions,
     MuxChardev,
     SocketChardev,
+    SocketOptions,
+    dialling,
     open_chardev,
 )
 from ratite.core.disk import OnError
@@ -87,36 +90,46 @@ class Backends:
             return self.block.claim(id)
         return self.objects.get(id)
 
-    def add_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend."""
-        if wanted.id in self.chardevs:
-            raise ConfigError(f"Chardev with id '{wanted.id}' already exists")
+    def add_chardev(
+        self, wanted: ChardevConfig, connection: socket.socket | None = None
+    ) -> Chardev:
+        """Open a character backend; a client socket may have its connection already."""
+        self._check_new(wanted.id)
         chardev: Chardev
         if wanted.backend == MuxChardev.kind:
             chardev = self._share(wanted)
         else:
             id = f"{wanted.id}-base" if wanted.mux else wanted.id
             properties = self._with_paths(wanted)
-            chardev = open_chardev(wanted.backend, id, self._loop, properties, self._on_wait)
+            kind, on_wait = wanted.backend, self._on_wait
+            chardev = open_chardev(kind, id, self._loop, properties, on_wait, connection)
             if wanted.mux:
                 chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, self._escape)
         self.adopt(chardev)
         return chardev
 
-    def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend for a machine that is there: a server does not wait for its
-        first client, since the machine would wait with it.
+    def _check_new(self, id: str) -> None:
+        if id in self.chardevs:
+            raise ConfigError(f"Chardev with id '{id}' already exists")
+
+    def dialling(self, wanted: ChardevConfig) -> Callable[[], socket.socket] | None:
+        """What must be waited for before `plug_chardev`, on any thread, if anything: a client's
+        connection. Raises `ConfigError`; the work `HostError`.
+        """
+        self._check_new(wanted.id)
+        if wanted.backend != SocketChardev.kind:
+            return None
+        return dialling(_plugged_socket(wanted)[1])
+
+    def plug_chardev(
+        self, wanted: ChardevConfig, connection: socket.socket | None = None
+    ) -> Chardev:
+        """Open a character backend for a machine that is there, with what `dialling` gave: a server
+        does not wait for its first client, since the machine would wait with it.
         """
         if wanted.backend == SocketChardev.kind:
-            properties = {"wait": False, **wanted.properties}
-            options = keyword_arguments(SocketChardev, properties)["options"]
-            if options.server and options.wait:
-                raise ConfigError(
-                    "wait=on is for the command line: a machine that is there cannot wait for "
-                    "a client; use wait=off"
-                )
-            wanted = replace(wanted, properties=properties)
-        return self.add_chardev(wanted)
+            wanted, _ = _plugged_socket(wanted)
+        return self.add_chardev(wanted, connection)
 
     def _with_paths(self, wanted: ChardevConfig) -> dict[str, PropertyValue]:
         """The properties, with the paths to open for those that users write."""
@@ -225,3 +238,15 @@ class Backends:
             self.remove_object(id)
         for chardev in reversed(tuple(self.chardevs.values())):
             chardev.close()
+
+
+def _plugged_socket(wanted: ChardevConfig) -> tuple[ChardevConfig, SocketOptions]:
+    """A socket for a machine that is there. Raises `ConfigError`."""
+    properties = {"wait": False, **wanted.properties}
+    options: SocketOptions = keyword_arguments(SocketChardev, properties)["options"]
+    if options.server and options.wait:
+        raise ConfigError(
+            "wait=on is for the command line: a machine that is there cannot wait for "
+            "a client; use wait=off"
+        )
+    return replace(wanted, properties=properties), options

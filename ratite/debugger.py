@@ -84,8 +84,10 @@ class Debugger:
         """Have the monitor for people run a line. It is loaded now, since few sessions need it."""
         from ratite.monitor.hmp.command import Shell
         from ratite.monitor.hmp.shell import run_line
+        from ratite.monitor.later import Later
 
-        return run_line(Shell(self._vm, self._session), line)
+        found = run_line(Shell(self._vm, self._session), line)
+        return str(found.wait()) if isinstance(found, Later) else found
 
     def _happened(self, change: Change, cause: Cause) -> None:
         if change is Change.STOP and self._server is not None:

@@ -521,12 +521,21 @@ class Vm:
         return self.backends.add_drive(hot_drive(text, taken)).name
 
     def _commit_disks(self) -> None:
-        """Write what temporary overlays hold to the images below."""
-        for drive in self.disks.values():
-            try:
-                self.backends.block.commit(drive)
-            except (OSError, HostError) as error:
-                self._messages.tell(f"drive '{drive.id}' was not committed: {error}")
+        """Write what temporary overlays hold to the images below, while the guest goes on."""
+        from ratite.monitor.hmp.command import Shell
+        from ratite.monitor.hmp.shell import run_line
+        from ratite.monitor.later import Later, Outcome
+        from ratite.monitor.session import Session
+
+        def tell(outcome: Outcome) -> None:
+            if text := outcome():
+                self._messages.tell(text.rstrip("\n"))
+
+        found = run_line(Shell(self, Session()), "commit all")
+        if isinstance(found, Later):
+            found.begin(self.loop, tell)
+        else:
+            tell(lambda: found)
 
     def command_line_options(self) -> list[OptionInfo]:
         """The options that take keys and values."""

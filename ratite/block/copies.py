@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ratite.block import host_file
 from ratite.block.node import BlockNode
@@ -21,15 +21,17 @@ _ZEROS = bytes(_CHUNK)
 _KEEP_SIZE = host_file.FALLOC_FL_KEEP_SIZE
 
 
-def copy_out(node: BlockNode, path: str) -> None:
-    """Copy a node's content into a new file, on stable storage when done. Raises HostError."""
+def copy_out(node: BlockNode, path: str, advance: Callable[[int], object]) -> None:
+    """Copy a node's content into a new file, on stable storage when done; `advance` gets the size
+    of each piece. Raises HostError.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             source = node.file
             if source < 0 or not _clone(fd, source):
                 os.ftruncate(fd, node.size)
-                _copy_data(node, source, fd)
+                _copy_data(node, source, fd, advance)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -67,13 +69,14 @@ def _clone(target: int, source: int) -> bool:
     return True
 
 
-def _copy_data(node: BlockNode, source: int, fd: int) -> None:
+def _copy_data(node: BlockNode, source: int, fd: int, advance: Callable[[int], object]) -> None:
     for start, end in _extents(source) if source >= 0 else [(0, node.size)]:
         for at in range(start, end, _CHUNK):
             data = bytearray(min(_CHUNK, end - at, node.size - at))
             node.readv(at, [memoryview(data)])
             if data != _ZEROS[: len(data)]:
                 host_file.write_full(fd, [memoryview(data)], at)
+            advance(len(data))
 
 
 def _write_back(node: BlockNode, target: int, fd: int) -> None:

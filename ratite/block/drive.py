@@ -19,6 +19,7 @@ from typing import Protocol
 
 from ratite.block.copies import copy_in, copy_out
 from ratite.block.node import BlockNode
+from ratite.block.overlay import OverlayNode
 from ratite.block.permission import Link, Permission
 from ratite.block.pool import IoPool
 from ratite.block.stats import DriveStats, RequestStats
@@ -461,10 +462,12 @@ class Drive:
         path = os.path.realpath(node.host_path) if node is not None else ""
         return path if os.path.isfile(path) else ""
 
-    def copy_out(self, path: str) -> None:
-        """Copy the content into a new file. Raises HostError."""
+    def copy_out(self, path: str, advance: Callable[[int], object]) -> None:
+        """Copy the content into a new file; `advance` gets the size of each piece. Raises
+        HostError.
+        """
         if self.node is not None:
-            copy_out(self.node, path)
+            copy_out(self.node, path, advance)
 
     def copy_in(self, path: str) -> None:
         """Replace the content by a file's, which `copy_out` made. Raises HostError."""
@@ -484,6 +487,8 @@ class Drive:
     def deactivate(self) -> None:
         """Bring all writes to the image, and leave it to another machine."""
         if self.active:
+            if isinstance(self.node, OverlayNode):
+                self.node.end_commit()
             self.quiesce()
             if self.node is not None and not self.node.read_only:
                 with contextlib.suppress(OSError):  # the guest was told about its own flushes

@@ -75,6 +75,7 @@ class FileNode(BlockNode):
             # anew through it, whatever has become of its name.
             self._path = resolve_path(options.filename, writes and not options.auto_read_only)
             self._anchor = self._open(self._path, os.O_RDONLY)
+            self._host_path = os.path.abspath(self._path)
             self.read_only = self.is_read_only_with(options)
             self._open_for(Permission.NONE)
             self._check_kind()
@@ -232,8 +233,8 @@ class FileNode(BlockNode):
 
     @property
     def host_path(self) -> str:
-        """Its path on the host."""
-        return self._path
+        """Its path on the host, whatever directory the process is in by now."""
+        return self._host_path
 
     @property
     def file(self) -> int:

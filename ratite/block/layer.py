@@ -6,6 +6,8 @@ their texts are those of QEMU 7.2.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns
 from typing import Protocol
@@ -203,27 +205,12 @@ class BlockLayer:
         if not drive.removable:
             raise ConfigError(f"Device '{drive.name or drive.qdev}' is not removable")
 
-    def commit(self, drive: Drive) -> bool:
-        """Write what a temporary overlay holds to the image below; False if there is none. Raises
-        OSError besides.
+    def begin_commit(self, drive: Drive) -> Commit | None:
+        """Begin to write what a temporary overlay holds to the image below; None if there is none.
+        Raises OSError besides.
         """
         overlay = drive.node
-        if not isinstance(overlay, OverlayNode):
-            return False
-        self.drain()
-        base, link = overlay.base, overlay.children["backing"]
-        before = link.uses, link.shares
-        was_read_only = base.read_only
-        try:
-            self.graph.set_read_only(base, False)
-            link.set(Permission.CONSISTENT_READ | Permission.WRITE | Permission.RESIZE, link.shares)
-            if overlay.size > base.size:
-                base.resize(overlay.size)
-            overlay.commit()
-        finally:
-            link.set(*before)
-            self.graph.set_read_only(base, was_read_only)
-        return True
+        return Commit(self, overlay) if isinstance(overlay, OverlayNode) else None
 
     # -- nodes
 
@@ -332,3 +319,50 @@ def _ignore_threshold(node: BlockNode, exceeded: int, threshold: int) -> None:
 
 def _ignore_failure(drive: Drive, is_write: bool, code: int, action: ErrorAction) -> None:
     """Nobody wants to know."""
+
+
+class Commit:
+    """The content of a temporary overlay on its way to the image below, while the overlay is used.
+    Raises `ConfigError`, `HostError` or OSError, with nothing lost. All but `copy` happens on the
+    main loop.
+    """
+
+    def __init__(self, layer: BlockLayer, overlay: OverlayNode) -> None:
+        self._layer = layer
+        self._overlay = overlay
+        overlay.begin_commit()
+        self._base, self._link = overlay.base, overlay.children["backing"]
+        self._before = self._link.uses, self._link.shares
+        self._was_read_only = self._base.read_only
+        try:
+            layer.drain()
+            layer.graph.set_read_only(self._base, False)
+            uses = Permission.CONSISTENT_READ | Permission.WRITE | Permission.RESIZE
+            self._link.set(uses, self._link.shares)
+            self._grow()
+        except BaseException:
+            self.end()
+            raise
+
+    def _grow(self) -> None:
+        if self._overlay.size > self._base.size:
+            self._base.resize(self._overlay.size)
+
+    def copy(self) -> None:
+        """Write most of it, on any thread."""
+        self._overlay.copy_down()
+
+    def finish(self) -> None:
+        """Write the rest: the image below is what the guest sees at this moment."""
+        if not self._overlay.committing:
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+        self._layer.drain()
+        self._grow()
+        self._overlay.commit()
+
+    def end(self) -> None:
+        """However it went: the image below is as it was to others."""
+        self._overlay.end_commit()
+        if self._overlay.children.get("backing") is self._link:
+            self._link.set(*self._before)
+            self._layer.graph.set_read_only(self._base, self._was_read_only)

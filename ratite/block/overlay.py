@@ -20,6 +20,10 @@ from ratite.block.permission import Permission
 from ratite.core.errors import HostError
 
 CLUSTER = 64 * 1024
+_PASSES, _FEW = 8, 64
+"""How often a commit looks for what was written meanwhile, and how many clusters are few enough to
+be written at the end, when nothing else happens.
+"""
 
 
 class OverlayNode(BlockNode):
@@ -40,6 +44,7 @@ class OverlayNode(BlockNode):
         self._shown_of_base = base.size  # what lies beyond reads as zero
         self._lock = threading.Lock()
         self._present = bytearray(-(-base.size // CLUSTER))  # 1: this cluster is in the overlay
+        self.committing = False  # its content is being written to the base
         self._fd = _unlinked_file(directory)
         try:
             self.use("backing", base)
@@ -182,9 +187,45 @@ class OverlayNode(BlockNode):
 
     # -- life
 
+    def begin_commit(self) -> None:
+        """Take care that nobody else writes to the base. Raises OSError if somebody does."""
+        if self.committing:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        self.committing = True
+
+    def copy_down(self) -> None:
+        """Write most of what is here to the base, which must be writable and large enough, while
+        this is in use: what is written meanwhile stays here. Any thread. Raises OSError, with
+        nothing lost.
+        """
+        left = len(self._present) + 1
+        for _ in range(_PASSES):
+            before, left = left, self._present.count(1)
+            if left <= _FEW or left == before:
+                break
+            for start, end in list(self._written()):
+                for at in range(start, end, CLUSTER):
+                    with self._lock:
+                        if not self.committing:
+                            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+                        self._move_down(at)
+        self.base.flush()
+
+    def _move_down(self, at: int) -> None:
+        """Write a cluster to the base, as far as that reaches, and show it from there."""
+        size = min(CLUSTER, self._size - at)
+        if size <= 0 or not self._present[at // CLUSTER] or at + size > self.base.size:
+            return
+        data = memoryview(bytearray(size))
+        host_file.read_full(self._fd, [data], at)
+        self.base.writev(at, [data])
+        if at + size > self._shown_of_base:
+            return  # the base is not looked at there before the end
+        self._present[at // CLUSTER] = 0
+
     def commit(self) -> None:
         """Write what is here to the base, which must be writable and large enough, and forget it
-        here. Raises OSError, with nothing forgotten.
+        here. Nobody uses this meanwhile. Raises OSError, with nothing forgotten.
         """
         for start, end in self._written():
             for at in range(start, end, CLUSTER):
@@ -195,6 +236,11 @@ class OverlayNode(BlockNode):
         os.ftruncate(self._fd, 0)
         self._present[:] = bytes(len(self._present))
         self._shown_of_base = self._size
+
+    def end_commit(self) -> None:
+        """The base is only read again, soon."""
+        with self._lock:
+            self.committing = False
 
     def _written(self) -> Iterator[tuple[int, int]]:
         """The ranges that the overlay has, in bytes."""
@@ -207,6 +253,7 @@ class OverlayNode(BlockNode):
 
     def close(self) -> None:
         """Drop the overlay. Calls after the first do nothing."""
+        self.end_commit()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -17,7 +17,7 @@ from ratite.chardev.options import (
 from ratite.chardev.pty import PtyChardev
 from ratite.chardev.ringbuf import RingbufChardev
 from ratite.chardev.rng import RngBuiltin, RngRandom
-from ratite.chardev.socket import SocketChardev
+from ratite.chardev.socket import SocketChardev, dialling
 from ratite.chardev.stdio import StdioChardev
 from ratite.chardev.terminal import RawTerminal
 
@@ -47,6 +47,7 @@ __all__ = [
     "RngBuiltin",
     "RngRandom",
     "SocketChardev",
+    "dialling",
     "StdioChardev",
     "RawTerminal",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 
 from ratite.chardev.chardev import Chardev, Loop, NullChardev
@@ -38,11 +39,13 @@ def open_chardev(
     loop: Loop,
     options: Mapping[str, object],
     on_wait: Callable[[str], None] = lambda _: None,
+    connection: socket.socket | None = None,
 ) -> Chardev:
     """Open a backend; `options` are text or JSON by the names of the command line.
 
-    `on_wait` gets a line for the user before a server waits for its first client. Raises
-    ConfigError for a wrong kind or option, HostError for what the host refuses.
+    `on_wait` gets a line for the user before a server waits for its first client; a client socket
+    may have its `connection` already. Raises ConfigError for a wrong kind or option, HostError for
+    what the host refuses.
     """
     cls = _KINDS.get(kind)
     if cls is None:
@@ -51,7 +54,7 @@ def open_chardev(
         )
     arguments = keyword_arguments(cls, options)
     if cls is SocketChardev:
-        return SocketChardev(id, loop, on_wait, **arguments)
+        return SocketChardev(id, loop, on_wait, connection, **arguments)
     return _make(cls, id, loop, arguments)
 
 

@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from functools import partial
 
 from ratite.chardev import telnet
 from ratite.chardev.chardev import Bytes, Chardev, Loop
@@ -35,9 +36,10 @@ MAX_FDS = 16
 class SocketChardev(Chardev):
     """A stream socket, open while a peer is connected; output at other times is lost.
 
-    A server with `wait` on returns from the constructor when its first client has come; before it
-    waits it calls `on_wait` with a line for the user. Raises ConfigError for options that do not go
-    together, HostError if the address cannot be used.
+    A client may be given the `connection` that `dialling` has made. A server with `wait` on returns
+    from the constructor when its first client has come; before it waits it calls `on_wait` with a
+    line for the user. Raises ConfigError for options that do not go together, HostError if the
+    address cannot be used.
     """
 
     type_name = "chardev-socket"
@@ -48,6 +50,7 @@ class SocketChardev(Chardev):
         id: str,
         loop: Loop,
         on_wait: Callable[[str], None] = lambda _: None,
+        connection: socket.socket | None = None,
         *,
         options: SocketOptions = SOCKET_DEFAULTS,
     ) -> None:
@@ -64,6 +67,8 @@ class SocketChardev(Chardev):
         try:
             if options.server:
                 self._start_server(on_wait)
+            elif connection is not None:
+                self._adopt(connection)
             else:
                 self._start_client()
         except BaseException:
@@ -92,7 +97,7 @@ class SocketChardev(Chardev):
         self._listener = _listen(options)
         if options.path is not None and not options.abstract:
             with contextlib.suppress(OSError):
-                self._bound = options.path, os.stat(options.path).st_ino
+                self._bound = os.path.abspath(options.path), os.stat(options.path).st_ino
         if options.wait:
             on_wait(f"waiting for connection on: {self.filename}")
             self._listener.setblocking(True)
@@ -130,13 +135,9 @@ class SocketChardev(Chardev):
         if self._address.reconnect:
             self._connect_in_background()
             return
-        try:
-            with interruptible():
-                connection = _connect(self._address)
-            self._adopt(connection)
-        except OSError as error:
-            where = _describe(self._address, None)
-            raise HostError.from_os("connect to", error, where) from error
+        with interruptible():
+            connection = _connected(self._address)
+        self._adopt(connection)
 
     def _connect_in_background(self) -> None:
         """Try once, without making the machine wait for name service or network."""
@@ -258,6 +259,24 @@ class SocketChardev(Chardev):
                 if os.stat(path).st_ino == inode:
                     os.unlink(path)
         super().close()
+
+
+def dialling(options: SocketOptions) -> Callable[[], socket.socket] | None:
+    """How a client gets its connection, on any thread: raises `HostError`. None for others, and for
+    those that connect by themselves. Raises `ConfigError`.
+    """
+    _check(options)
+    if options.server or options.reconnect or options.fd is not None:
+        return None
+    return partial(_connected, options)
+
+
+def _connected(options: SocketOptions) -> socket.socket:
+    """A connected socket. Raises `HostError`."""
+    try:
+        return _connect(options)
+    except OSError as error:
+        raise HostError.from_os("connect to", error, _describe(options, None)) from error
 
 
 def _check(options: SocketOptions) -> None:

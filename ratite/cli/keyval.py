@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ratite.core import ConfigError, parse_size
 from ratite.core.keyval import parse_keyval
+from ratite.core.number import whole_number
 from ratite.machines.config import PropertyValue
 
 _E = TypeVar("_E", bound=Enum)
@@ -174,7 +175,7 @@ def to_switch(value: PropertyValue) -> bool:
 def to_integer(value: PropertyValue, minimum: int, maximum: int) -> int:
     """A whole number, decimal or 0x; both limits included."""
     try:
-        number = int(value, 0) if isinstance(value, str) else value
+        number = whole_number(value) if isinstance(value, str) else value
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool):

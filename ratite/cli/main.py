@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os.path
 import sys
-from collections.abc import Callable, Sequence
 
-from ratite.cli.process import Messages, begin, ctrl_c_raises, show
+from ratite.cli.process import CtrlCRaises, Messages, begin, show
 from ratite.cli.system import launch, report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ratite.cli.guest import GuestFiles
 
 # All else is imported once `begin` has seen to Ctrl-C.
@@ -93,7 +94,7 @@ def _fetch(words: list[str]) -> int:
 
 
 def _fetch_guest() -> GuestFiles:
-    with ctrl_c_raises():
+    with CtrlCRaises():
         from ratite.cli.guest import fetch_guest
         from ratite.cli.progress import TerminalProgress
 

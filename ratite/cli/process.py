@@ -1,16 +1,19 @@
 """The process that a program runs in: its standard streams, and Ctrl-C before there is a machine.
 
-Imported by the programs before all else: it imports next to nothing.
+Imported by the programs before all else: until Ctrl-C is seen to it would show a traceback, so that
+this imports nothing but what is part of the interpreter (`_signal` is what `signal` wraps).
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4  # of Linux's mman.h
 
@@ -19,8 +22,8 @@ def begin() -> None:
     """Called first in a program's process. SIGINT ends it without further ado, even amid an import.
     Standard streams that are closed become /dev/null, lest a file that is opened takes their place.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     for fd in range(3):
         try:
             os.fstat(fd)
@@ -29,16 +32,23 @@ def begin() -> None:
             os.set_inheritable(fd, True)
 
 
-@contextmanager
-def ctrl_c_raises() -> Iterator[None]:
-    """Inside, SIGINT raises KeyboardInterrupt, for work that must be left in order."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+class CtrlCRaises:
+    """A context inside which SIGINT raises KeyboardInterrupt, for work that must be left in
+    order.
+    """
+
+    def __enter__(self) -> None:
+        self._before = _signal.getsignal(_signal.SIGINT)
+        if self._before == _signal.SIG_DFL:
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _signal.signal(_signal.SIGINT, self._before)
 
 
 def lock_memory() -> None:
@@ -83,8 +93,10 @@ class Messages:
     def tell(self, text: str) -> None:
         """Write a line; it is lost if standard error is closed or refuses."""
         if sys.stderr is not None:
-            with suppress(OSError):
+            try:
                 print(f"{self._head()}{self._program}: {text}", file=sys.stderr, flush=True)
+            except OSError:
+                return
 
     def _head(self) -> str:
         words = []

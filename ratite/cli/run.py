@@ -107,6 +107,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
         return
     import fcntl
 
+    place = path.absolute()  # -daemonize leaves the directory
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -121,7 +122,7 @@ def _pid_file(path: Path | None) -> Iterator[None]:
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            place.unlink(missing_ok=True)
     finally:
         os.close(handle)
 
@@ -145,6 +146,8 @@ def _daemonize(config: MachineConfig, program: str) -> int:
         null = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
             os.dup2(null, number)
+        if not config.preconfig:  # else there are files yet to be opened
+            os.chdir("/")
         os.write(writer, b"ready")
         os.close(writer)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
 
 from ratite.cli import process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # All else is imported once `process.begin` has seen to Ctrl-C.
 

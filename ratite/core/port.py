@@ -11,5 +11,6 @@ def check_port(port: str) -> None:
     """Refuse a number that is no port; a name is left to the resolver, which would take a number
     modulo 65536. Raises `ConfigError`.
     """
-    if port.lstrip("+-").isdecimal() and not 0 <= int(port) <= HIGHEST:
+    digits = port.lstrip("+-")
+    if digits.isdecimal() and not (len(digits) < 20 and 0 <= int(port) <= HIGHEST):
         raise ConfigError(f"port {port} is out of range: 0 to {HIGHEST}")

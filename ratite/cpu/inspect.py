@@ -25,17 +25,21 @@ class Mapping:
 
 @dataclass(frozen=True, slots=True)
 class Disassembled:
-    """One instruction: its bytes as a number of `size` bytes, and its text."""
+    """One instruction: its bytes as a number of `size` bytes, its text, and the address that it
+    makes with pc, if any.
+    """
 
     encoding: int
     size: int
     mnemonic: str
     operands: str
+    target: int | None
 
     def line(self, gva: int) -> str:
         """Address, encoding and text, as the monitor and the log show them."""
         encoding = f"{self.encoding:0{self.size * 2}x}"
-        return f"0x{gva:016x}:  {encoding:<18}{self.mnemonic:<24}{self.operands}".rstrip()
+        line = f"0x{gva:016x}:  {encoding:<18}{self.mnemonic:<24}{self.operands}"
+        return line if self.target is None else f"{line:<87}# {self.target:#x}"
 
 
 class Inspector(Protocol):

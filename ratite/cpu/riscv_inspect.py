@@ -57,7 +57,7 @@ def register(hart: Hart, name: str) -> int | None:
     for letter, names, values in (("x", ABI_NAMES, hart.x), ("f", FLOAT_NAMES, hart.f)):
         if name in names:
             return int(values[names.index(name)])
-        if name[:1] == letter and name[1:].isdecimal() and int(name[1:]) < 32:
+        if name[:1] == letter and name[1:].isdecimal() and len(name) < 4 and int(name[1:]) < 32:
             return int(values[int(name[1:])])
     number = CSR_NUMBER.get(name)
     if number is None:
@@ -77,8 +77,7 @@ def disassemble(code: bytes, pc: int, enabled: Callable[[str], bool]) -> Disasse
         return None
     encoding = int.from_bytes(code[:size], "little")
     text = decoder().disassemble(encoding, size * 8, enabled, pc)
-    mnemonic, _, operands = text.partition(" ")
-    return Disassembled(encoding, size, mnemonic, operands.replace(", ", ","))
+    return Disassembled(encoding, size, text.mnemonic, text.operands, text.target)
 
 
 class RiscvInspector:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ratite.isa.pattern import Pattern
-from ratite.isa.spec import Insn, InstructionSet, Operand, Short
+from ratite.isa.spec import Assembly, Insn, InstructionSet, Operand, Short
 from ratite.native import ir
 
 OPERANDS_OFFSET = 8
@@ -87,26 +87,14 @@ class Decoder:
         }
 
     def disassemble(
-        self, encoding: int, width: int, enabled: Callable[[str], bool], pc: int | None = None
-    ) -> str:
-        """Mnemonic and operands. Of a short form's, each source is shown once, and no constant but
-        a register that it reads. With the instruction's address, jumps show theirs.
-        """
+        self, encoding: int, width: int, enabled: Callable[[str], bool], pc: int
+    ) -> Assembly:
+        """The instruction at `pc` as text; a short form as what it stands for."""
         leaf = self.find(encoding, width, enabled)
         if leaf is None:
-            return f".insn {encoding:#0{width // 4 + 2}x}"
-        if leaf.short is None:
-            return leaf.insn.disassemble(encoding, pc)
-        values = leaf.short.expand(encoding)
-        shown: dict[str, int] = {}
-        seen: set[str | int | tuple[str, int]] = set()
-        for operand in leaf.insn.operands:
-            source = leaf.short.operands[operand.name]
-            if source in seen or (isinstance(source, int) and (source == 0 or operand.written)):
-                continue
-            seen.add(source)
-            shown[operand.name] = values[operand.name]
-        return leaf.insn.as_text(leaf.short.name, shown, pc)
+            return Assembly("illegal")
+        values = leaf.short.expand(encoding) if leaf.short else leaf.insn.values(encoding)
+        return leaf.insn.as_text(values, pc)
 
 
 class DecoderBuilder:

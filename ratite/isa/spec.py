@@ -27,7 +27,7 @@ class OperandKind:
     (the slot that swallows writes), if any; `pc_relative` marks the displacement of a direct jump;
     `show` makes its text for the disassembler, which `role` tells where it goes: "base" is a
     register that an address is built on, "displacement" what is added to it, "order" a bit that
-    shows in the mnemonic; `usual` is a value that is not shown.
+    shows in the mnemonic, "mode" what stands before the others, "target" what is added to pc.
     """
 
     name: str
@@ -38,7 +38,6 @@ class OperandKind:
     pc_relative: bool = False
     show: Callable[[int], str] = str
     role: str = ""
-    usual: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,33 @@ class Operand:
         if self.written and self.kind.sink is not None and value == 0:
             return self.kind.sink
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Another name of an instruction whose operands are as `fixed` says: each a number, or what
+    another operand is. `shown` are the operands to show; what names none stands for itself.
+    """
+
+    name: str
+    fixed: Mapping[str, int | str]
+    shown: tuple[str, ...]
+
+    def fits(self, values: Mapping[str, int]) -> bool:
+        """Whether an instruction with these operands has this name."""
+        return all(
+            values[name] == (values[wanted] if isinstance(wanted, str) else wanted)
+            for name, wanted in self.fixed.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """An instruction as text. `target` is the address that is pc plus one of its operands."""
+
+    mnemonic: str
+    operands: str = ""
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +103,7 @@ class Insn:
     extension: str
     spec: str
     ends_block: bool
+    aliases: list[Alias] = field(default_factory=list)
 
     _operands: tuple[Operand, ...] | None = None
 
@@ -117,50 +144,55 @@ class Insn:
 
     def decode(self, encoding: int) -> dict[str, int]:
         """Operand values as the record would hold them."""
-        return {
-            operand.name: operand.stored(
-                self.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
-            )
-            for operand in self.operands
-        }
+        values = self.values(encoding)
+        return {operand.name: operand.stored(values[operand.name]) for operand in self.operands}
 
-    def disassemble(self, encoding: int, pc: int | None = None) -> str:
-        """Mnemonic and operands as text; `pc` as for `as_text`."""
-        values = {
+    def values(self, encoding: int) -> dict[str, int]:
+        """Operand values as they are encoded."""
+        return {
             operand.name: self.pattern.extract(operand.name, encoding, signed=operand.kind.signed)
             for operand in self.operands
         }
-        return self.as_text(self.name, values, pc)
 
-    def as_text(self, name: str, values: Mapping[str, int], pc: int | None) -> str:
-        """Mnemonic, and those operands that `values` has, in the assembler's notation. The target
-        of a direct jump is an address if the instruction's is known, else a displacement.
-        """
-        shown = []
-        base = displacement = order = ""
-        for operand in self.operands:
-            kind = operand.kind
-            if operand.name not in values or values[operand.name] == kind.usual:
-                continue
-            value = values[operand.name]
-            text = kind.show(value)
-            if kind.pc_relative and pc is not None:
-                text = hex(pc + value & 0xFFFF_FFFF_FFFF_FFFF)
-            if kind.role == "base":
-                base = text
-            elif kind.role == "order":
-                order += operand.name if value else ""
-            elif kind.role == "displacement" and base:
-                displacement = text
-            else:
-                shown.append(text)
+    def as_text(self, values: Mapping[str, int], pc: int) -> Assembly:
+        """Mnemonic and operands by the first alias that fits, else as the row has them."""
+        name, shown = self.name, tuple(operand.name for operand in self.operands)
+        for alias in self.aliases:
+            if alias.fits(values):
+                name, shown = alias.name, alias.shown
+                break
+        return self.in_notation(name, shown, values, pc)
+
+    def in_notation(
+        self, name: str, shown: Iterable[str], values: Mapping[str, int], pc: int
+    ) -> Assembly:
+        """A mnemonic and some of the operands, each in the place that its kind has."""
+        kinds = {operand.name: operand.kind for operand in self.operands}
+        texts: list[str] = []
+        target = None
+        base = displacement = ""
+        for part in shown:
+            kind = kinds.get(part)
+            text = kind.show(values[part]) if kind else part
+            match kind.role if kind else "":
+                case "order":
+                    name += f".{part}" if values[part] else ""
+                    continue
+                case "displacement":
+                    displacement = text
+                    continue
+                case "mode":
+                    texts.insert(0, text)
+                    continue
+                case "base":
+                    base = f"({text})"
+                    continue
+                case "target":
+                    target = pc + values[part] & 0xFFFF_FFFF_FFFF_FFFF
+            texts.append(text)
         if base:
-            # A short form whose displacement is always 0 shows the register alone.
-            has_one = any(operand.kind.role == "displacement" for operand in self.operands)
-            plain = has_one and not displacement
-            shown.append(base if plain else f"{displacement}({base})")
-        name += f".{order}" if order else ""
-        return f"{name} {', '.join(shown)}".rstrip()
+            texts.append(displacement + base)
+        return Assembly(name, ",".join(texts), target)
 
 
 def _written_names(function: Callable[..., Any]) -> frozenset[str]:
@@ -290,6 +322,18 @@ class InstructionSet:
         self.shorts.append(
             Short(name, parsed, base, operands, frozenset(signed), frozenset(nonzero), ext, spec)
         )
+
+    def alias(self, name: str, base: str, shown: str | None = None, **fixed: int | str) -> None:
+        """Add a name for `base` where its operands are as `fixed` says, for the disassembler. The
+        other operands are shown, or those that `shown` names.
+        """
+        insn = self.insns[base]
+        names = [operand.name for operand in insn.operands]
+        unknown = set(fixed) - set(names)
+        if unknown:
+            raise PatternError(f"{name}: '{unknown.pop()}' is no operand of {base}")
+        rest = tuple(operand for operand in names if operand not in fixed)
+        insn.aliases.append(Alias(name, fixed, tuple(shown.split()) if shown else rest))
 
     def check_overlaps(self) -> None:
         """Raise `PatternError` if two instructions claim one encoding. Rows that differ in what

@@ -50,12 +50,15 @@ _PACKED_PIECE = 4 * KiB  # unpacks to 128 MiB at most
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes that go to guest-physical `address`, and zeros behind them, again at every reset."""
+    """Bytes that go to guest-physical `address`, and zeros behind them, again at every reset. The
+    first `preamble` bytes are of no use to a guest: they go where there is memory for them.
+    """
 
     name: str
     address: int
     data: bytes
     zeros: int = 0
+    preamble: int = 0
 
     @property
     def size(self) -> int:
@@ -72,6 +75,15 @@ class Blob:
         """Its addresses, for people."""
         return f"{self.address:#x} to {self.end - 1:#x}"
 
+    def without(self, count: int) -> Blob:
+        """The rest after the first `count` bytes of the preamble."""
+        return replace(
+            self,
+            address=self.address + count,
+            data=self.data[count:],
+            preamble=self.preamble - count,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -85,8 +97,8 @@ class Loaded:
 
     @property
     def start(self) -> int:
-        """Its lowest address."""
-        return min(blob.address for blob in self.blobs)
+        """Its lowest address, but for preambles."""
+        return min(blob.address + blob.preamble for blob in self.blobs)
 
     @property
     def end(self) -> int:
@@ -255,11 +267,12 @@ def load_elf(content: Content, path: Path, option: str, address: int, limit: int
             segment.physical + bias,
             bytes(content[segment.offset : segment.offset + segment.file_size]),
             segment.size - segment.file_size,
+            segment.preamble,
         )
         for number, segment in enumerate(elf.segments)
     )
     symbols = {name: value + bias for name, value in elf.symbols.items()}
-    functions = partial(_functions, path, limit, bias)
+    functions = partial(_functions, path.absolute(), limit, bias)
     return Loaded(elf.physical_entry + bias, blobs, symbols, functions)
 
 

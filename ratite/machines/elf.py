@@ -9,14 +9,14 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ratite.core.symbols import Symbol
 
 MAGIC = b"\x7fELF"
 CLASS_64, LITTLE_ENDIAN, EM_RISCV = 2, 1, 243
-ET_DYN, PT_LOAD, SHT_SYMTAB, SHN_UNDEF, STT_FUNC = 3, 1, 2, 0, 2
+ET_DYN, PT_LOAD, SHT_SYMTAB, SHT_NOTE, SHF_ALLOC, SHN_UNDEF, STT_FUNC = 3, 1, 2, 7, 2, 0, 2
 MACHINES = {
     2: "EM_SPARC",
     3: "EM_386",
@@ -52,13 +52,17 @@ class ForeignElfError(ElfError):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes of the file from `offset` on, and the memory that they and zeros behind them fill."""
+    """Bytes of the file from `offset` on, and the memory that they and zeros behind them fill. The
+    first `preamble` bytes only tell of the file: its headers, which linkers put into a segment that
+    begins where they are, and notes.
+    """
 
     offset: int
     file_size: int
     virtual: int
     physical: int
     size: int
+    preamble: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,12 @@ def read_elf(content: Content, wanted: Iterable[str] = ()) -> Elf:
         raise ElfError(f"program headers of {ph_size} bytes")
     if sh_count and sh_size < _SECTION.size:
         raise ElfError(f"section headers of {sh_size} bytes")
-    segments = tuple(_segments(content, ph_at, ph_size, ph_count))
     sections = _sections(content, sh_at, sh_size, sh_count)
+    headers_end = max(_HEADER.size, ph_at + ph_size * ph_count)
+    segments = tuple(
+        replace(segment, preamble=_preamble(segment, headers_end, sections))
+        for segment in _segments(content, ph_at, ph_size, ph_count)
+    )
     symbols = _symbols(content, sections, frozenset(wanted))
     return Elf(entry, kind == ET_DYN, segments, symbols)
 
@@ -145,6 +153,16 @@ def _segments(content: Content, at: int, step: int, count: int) -> Iterator[Segm
         if max(physical, virtual) + size > 1 << 64:
             raise ElfError(f"segment {number} ends beyond 64 bits of addresses")
         yield Segment(offset, file_size, virtual, physical, size)
+
+
+def _preamble(segment: Segment, headers_end: int, sections: list[tuple[Any, ...]]) -> int:
+    if segment.offset != 0:
+        return 0
+    loaded = [section for section in sections if section[2] & SHF_ALLOC and section[5]]
+    if not loaded:
+        return min(headers_end, segment.file_size)
+    contents: list[int] = [section[4] for section in loaded if section[1] != SHT_NOTE]
+    return min([segment.file_size, *contents])
 
 
 @dataclass(frozen=True, slots=True)

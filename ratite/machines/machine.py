@@ -36,7 +36,7 @@ from ratite.machines.boot import Blob
 from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
 from ratite.machines.facts import facts_of
 from ratite.machines.memory_backend import MemoryBackend
-from ratite.memory import AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
+from ratite.memory import PAGE_SIZE, AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
 from ratite.qom import (
     Container,
     Fact,
@@ -501,6 +501,7 @@ class Machine(Object):
         asked for them, is for the user. Raises `ConfigError` if one is not in memory, or is where
         something else is.
         """
+        blobs = [kept for blob in blobs if (kept := self._in_place(blob)).size]
         for blob in blobs:
             if not self._in_memory(blob):
                 raise ConfigError(f"{option}: {what} ({blob.span}) is beyond the machine's memory")
@@ -517,6 +518,13 @@ class Machine(Object):
             if blob.address < other.end and other.address < blob.end:
                 return what, other
         return None
+
+    def _in_place(self, blob: Blob) -> Blob:
+        """Without as much of its preamble as nothing is there to hold."""
+        start, end = blob.address, blob.address + blob.preamble
+        while start < end and self.memory.lookup(Gpa(start)) is None:
+            start = min((start | (PAGE_SIZE - 1)) + 1, end)
+        return blob.without(start - blob.address)
 
     def _in_memory(self, blob: Blob) -> bool:
         """Whether something answers everywhere; a device may cover a part of the memory."""

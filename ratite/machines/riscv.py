@@ -272,8 +272,8 @@ class RiscvMachine(Machine):
     ) -> tuple[int, int]:
         data = read_file(path, "-initrd", self.room)
         check_cpio(data, path)
-        inside = [blob for blob in kernel.blobs if blob.address >= dram] if kernel else []
-        base = min((blob.address for blob in inside), default=dram)
+        inside = [blob for blob in kernel.blobs if blob.end > dram] if kernel else []
+        base = max(dram, min((blob.address for blob in inside), default=dram))
         lowest = max((blob.end for blob in inside), default=dram)
         start = max(base + min(size // 2, 128 * MiB), -(-lowest // MiB) * MiB)
         if start + len(data) > dram + size - 2 * MiB:

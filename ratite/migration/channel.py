@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.port import HIGHEST
 
 SCHEMES = ("tcp", "unix", "exec", "fd", "file")
 _CONNECT_TIMEOUT_S = 30.0
@@ -81,6 +82,13 @@ class Channel:
     def readable(self) -> bool:
         """Whether the other end has said something, or is gone."""
         return self._socket and bool(select.select([self._fd], [], [], 0)[0])
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more has come than was read. What may yet come is not waited for: whoever has the
+        other end may keep it open.
+        """
+        return bool(select.select([self._fd], [], [], 0)[0] and self.read(1))
 
     def _wait(self, event: int) -> None:
         poll = select.poll()
@@ -189,7 +197,7 @@ def inherited_fd(name: str) -> int:
     """A descriptor that the process was started with, by its number. Raises `ConfigError`."""
     try:
         return os.dup(int(name))
-    except (ValueError, OSError):
+    except (ValueError, OverflowError, OSError):
         raise ConfigError(f"File descriptor named '{name}' has not been found") from None
 
 
@@ -277,14 +285,14 @@ class Listener:
             raise HostError(
                 f"Failed to bind socket to {path}: {error.strerror or error}"
             ) from error
-        self._path = path
+        self._path = os.path.abspath(path)
         self.addresses = [{"type": "unix", "path": path}]
 
 
 def _address(text: str) -> tuple[str, int]:
     """Host and port of `HOST:PORT[,...]`; an IPv6 address is in brackets."""
     host, colon, port = text.partition(",")[0].rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 0xFFFF:
+    if not colon or not port.isdecimal() or len(port) > 5 or int(port) > HIGHEST:
         raise ConfigError(f"error parsing address '{text}'")
     return host.removeprefix("[").removesuffix("]"), int(port)
 

@@ -41,8 +41,10 @@ class Disk(Protocol):
     def drain(self) -> None:
         """Finish what is in flight."""
 
-    def copy_out(self, path: str) -> None:
-        """Copy the content into a new file. Raises `HostError`."""
+    def copy_out(self, path: str, advance: Callable[[int], object]) -> None:
+        """Copy the content into a new file; `advance` gets the size of each piece. Raises
+        `HostError`.
+        """
 
     def copy_in(self, path: str) -> None:
         """Replace the content by a file's. Raises `HostError`."""

@@ -98,6 +98,8 @@ class Incoming:
             say = Answers(channel).say
         try:
             arrival = self._take(reader, say)
+            if say is _silence and channel.goes_on:
+                raise StreamError("section 'end': the stream goes on behind it")
             with self._host.machine.lock:
                 self._apply(arrival)
         except (ConfigError, HostError) as error:

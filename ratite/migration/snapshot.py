@@ -24,6 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.progress import Progress, nobody_looks
 from ratite.migration import pages
 from ratite.migration.host import Disk, Host
 from ratite.migration.stream import Kind, Reader, Section, StreamError, Writer
@@ -81,7 +82,7 @@ class Snapshots:
             return []
         found: dict[str, SnapshotInfo] = {}
         for number in sorted(_numbers(home)):
-            info = _read_info(home / str(number))
+            info = _info_if_good(home / str(number))
             if info is not None:
                 found.pop(info.tag, None)  # the newer of two is the one
                 found[info.tag] = msgspec.structs.replace(info, number=number)
@@ -93,10 +94,26 @@ class Snapshots:
         numbers = [info.number for info in self.list(drive) if info.tag == tag]
         return home / str(numbers[0]) if home is not None and numbers else None
 
+    def _damage(self, drive: Disk | None) -> Iterator[str]:
+        """What is wrong with those of which nothing is known."""
+        home = self.home(drive)
+        if home is None:
+            return
+        for number in sorted(_numbers(home)):
+            try:
+                _read_info(home / str(number))
+            except (ConfigError, HostError) as error:
+                yield error.text
+
     # -- what is done
 
     def save(
-        self, tag: str = "", *, drive: Disk | None = None, drives: Sequence[Disk] | None = None
+        self,
+        tag: str = "",
+        *,
+        drive: Disk | None = None,
+        drives: Sequence[Disk] | None = None,
+        progress: Progress = nobody_looks,
     ) -> str:
         """Make a snapshot, in place of an older one of this tag; returns its tag. `drives` are
         those whose content is kept, all writable ones if not given; it lies beside `drive`. Raises
@@ -112,12 +129,18 @@ class Snapshots:
                 shutil.rmtree(stale, ignore_errors=True)
             older = [number for number in _numbers(home) if _tag_of(home / str(number)) == tag]
             number = max(_numbers(home), default=0) + 1
-            self.save_at(home / str(number), tag, drives)
+            self.save_at(home / str(number), tag, drives, progress)
             for gone in older:
                 shutil.rmtree(home / str(gone), ignore_errors=True)
         return tag
 
-    def save_at(self, path: Path, tag: str, drives: Sequence[Disk] | None = None) -> None:
+    def save_at(
+        self,
+        path: Path,
+        tag: str,
+        drives: Sequence[Disk] | None = None,
+        progress: Progress = nobody_looks,
+    ) -> None:
         """Make a snapshot in a directory that does not exist. Raises `ConfigError` or `HostError`,
         with nothing left there.
         """
@@ -129,7 +152,7 @@ class Snapshots:
             part.mkdir(mode=0o700)
             try:
                 with self._host.held("save-vm"):
-                    self._write(part, tag, drives)
+                    self._write(part, tag, drives, progress)
                 _sync(part)
                 part.rename(path)
                 _sync(path.parent)
@@ -145,7 +168,8 @@ class Snapshots:
             raise ConfigError(NO_PLACE)
         found = self.find(tag, drive)
         if found is None:
-            raise ConfigError(f"Snapshot '{tag}' does not exist in one or more devices")
+            damaged = "".join(f"; {reason}" for reason in self._damage(drive))
+            raise ConfigError(f"Snapshot '{tag}' does not exist in one or more devices{damaged}")
         self.load_at(found)
 
     def load_at(self, path: Path) -> None:
@@ -183,7 +207,9 @@ class Snapshots:
 
     # -- the parts
 
-    def _write(self, part: Path, tag: str, drives: Sequence[Disk] | None) -> None:
+    def _write(
+        self, part: Path, tag: str, drives: Sequence[Disk] | None, progress: Progress
+    ) -> None:
         host = self._host
         for disk in host.disks.values():
             disk.drain()
@@ -192,16 +218,25 @@ class Snapshots:
             for disk in (host.disks.values() if drives is None else drives)
             if not disk.read_only
         ]
+        done = 0
+        total = sum(block.size for block in host.machine.ram.blocks)
+        total += sum(disk.size for disk in kept)
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            progress(done, total)
+
         with (part / _STATE).open("wb", _BUFFER) as file:
             writer = Writer(file.write)
             write_identity(writer, host.machine)
-            write_ram(writer, host.machine.ram, pages.PageCounts())
+            write_ram(writer, host.machine.ram, pages.PageCounts(), advance)
             write_states(writer, host.machine, running=False)
             writer.end()
             file.flush()
             os.fsync(file.fileno())
         for number, disk in enumerate(kept):
-            disk.copy_out(str(part / f"drive-{number}"))
+            disk.copy_out(str(part / f"drive-{number}"), advance)
         info = SnapshotInfo(
             tag,
             time.time_ns(),
@@ -242,15 +277,28 @@ def _numbers(home: Path) -> list[int]:
 
 
 def _read_info(path: Path) -> SnapshotInfo | None:
-    """What `info.json` says; None if there is none that can be read."""
+    """What `info.json` says; None if there is none. Raises `ConfigError` if it is damaged,
+    `HostError` if it cannot be read.
+    """
+    file = path / _INFO
     try:
-        return msgspec.json.decode((path / _INFO).read_bytes(), type=SnapshotInfo)
-    except (OSError, msgspec.DecodeError, ValueError):
+        return msgspec.json.decode(file.read_bytes(), type=SnapshotInfo)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise HostError.from_os("read", error, file) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(f"'{file}' is damaged: {error}") from None
+
+
+def _info_if_good(path: Path) -> SnapshotInfo | None:
+    with contextlib.suppress(ConfigError, HostError):
+        return _read_info(path)
+    return None
 
 
 def _tag_of(path: Path) -> str | None:
-    info = _read_info(path)
+    info = _info_if_good(path)
     return info.tag if info is not None else None
 
 

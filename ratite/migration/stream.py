@@ -146,6 +146,7 @@ class Reader:
         self._read = read
         self._sections = 0
         self._total = 0
+        self._last = "header"
         magic = self._up_to(len(MAGIC))
         if not MAGIC.startswith(magic):
             raise StreamError("section 'header': this is not a saved ratite machine")
@@ -174,8 +175,13 @@ class Reader:
 
     def section(self) -> Section:
         """The next section. Raises `StreamError`."""
-        place = f"section {self._sections + 1}"
-        head = self._exactly(_SECTION.size, place)
+        place = f"the section after '{self._last}'"
+        head = self._up_to(_SECTION.size)
+        if not head:
+            raise StreamError(
+                f"section 'end' is missing: the stream ends after section '{self._last}'"
+            )
+        head += self._exactly(_SECTION.size - len(head), place)
         number, zero, name_size, payload_size = _SECTION.unpack(head)
         if name_size > MAX_NAME or payload_size > MAX_PAYLOAD or zero:
             raise StreamError(f"{place} is damaged: its lengths are impossible")
@@ -191,6 +197,7 @@ class Reader:
         except ValueError:
             raise StreamError(f"{shown} is of a kind that this program does not know") from None
         self._sections += 1
+        self._last = name
         self._total = zlib.crc32(_CRC.pack(checksum), self._total)
         return Section(kind, name, payload)
 

@@ -100,12 +100,15 @@ def write_identity(writer: Writer, subject: Subject) -> None:
     writer.section(Kind.IDENTITY, IDENTITY, pack(subject.state_identity()))
 
 
-def write_ram(writer: Writer, ram: RamList, counts: PageCounts) -> None:
-    """Write all memory."""
+def write_ram(
+    writer: Writer, ram: RamList, counts: PageCounts, advance: Callable[[int], object]
+) -> None:
+    """Write all memory; `advance` gets the size of each piece."""
     for block in ram.blocks:
         for first, count in pages.chunks(0, block.size // PAGE_SIZE):
             payload = pages.encode(block, first, count, counts)
             writer.section(Kind.RAM, pages.PREFIX + block.idstr, payload)
+            advance(count * PAGE_SIZE)
 
 
 def write_states(writer: Writer, subject: Subject, *, running: bool) -> None:
@@ -130,24 +133,23 @@ def check_identity(arrival: Arrival, subject: Subject) -> None:
         if key not in theirs:
             raise StreamError(f"section '{IDENTITY}' is damaged: it lacks '{key}'")
         if theirs[key] != ours[key]:
-            there, here = _difference(theirs[key], ours[key])
             raise StreamError(
-                f"section '{IDENTITY}': {key} is {there} there and {here} here; "
+                f"section '{IDENTITY}': {_difference(key, theirs[key], ours[key])}; "
                 "the machines must be alike"
             )
 
 
-def _difference(theirs: Any, ours: Any) -> tuple[str, str]:
+def _difference(what: str, theirs: Any, ours: Any) -> str:
     """What differs between two values, for people."""
+    there, here = repr(theirs)[:200], repr(ours)[:200]
     if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted({*theirs, *ours}, key=str):
-            if theirs.get(key) != ours.get(key):
-                return _entry(key, theirs), _entry(key, ours)
-    return repr(theirs)[:200], repr(ours)[:200]
-
-
-def _entry(key: Any, table: Mapping[Any, Any]) -> str:
-    return f"{key}={table[key]!r}"[:200] if key in table else f"without {key}"[:200]
+        key = min((key for key in {*theirs, *ours} if theirs.get(key) != ours.get(key)), key=str)
+        there, here = (f"{key}={table.get(key)!r}"[:200] for table in (theirs, ours))
+        if key not in ours:
+            return f"{what}: {there} is there and not here"
+        if key not in theirs:
+            return f"{what}: {here} is here and not there"
+    return f"{what} is {there} there and {here} here"
 
 
 def check_states(arrival: Arrival, subject: Subject) -> None:

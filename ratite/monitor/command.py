@@ -11,8 +11,10 @@ has one parameter for all of them, and says `boxed=True`.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import operator
 import pkgutil
 import re
 import typing
@@ -20,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ratite.monitor.later import Later
 from ratite.monitor.session import Session
 from ratite.monitor.types import Member, ObjectType, Type, UnionType, member, type_of
 from ratite.monitor.vm import Vm
@@ -69,8 +72,8 @@ class Command:
         return self.arguments.parse_members(arguments)
 
     def execute(self, vm: Vm, session: Session, arguments: Mapping[str, object]) -> object:
-        """Check the arguments, do it, and answer the result as JSON has it. Raises `QmpError`, and
-        what the function raises.
+        """Check the arguments, do it, and answer the result as JSON has it, or `Later` for that.
+        Raises `QmpError`, and what the function raises.
         """
         given = self.parse(arguments)
         if self.vm_parameter:
@@ -78,6 +81,11 @@ class Command:
         if self.session_parameter:
             given[self.session_parameter] = session
         result = self.function(**given)
+        if isinstance(result, Later):
+            return result.then(lambda outcome: self._dump(outcome()))
+        return self._dump(result)
+
+    def _dump(self, result: object) -> object:
         return {} if self.returns is None else self.returns.dump(result)
 
 
@@ -120,7 +128,7 @@ def command(
             (only,) = members
             assert isinstance(only.type, UnionType)
             arguments = only.type
-        returns = hints["return"]
+        returns = _without_later(hints["return"])
         assert name not in COMMANDS, f"two commands '{name}'"
         COMMANDS[name] = Command(
             name,
@@ -139,6 +147,14 @@ def command(
         return function
 
     return enter
+
+
+def _without_later(returns: Any) -> Any:
+    """What a function answers now or later."""
+    kinds = [kind for kind in typing.get_args(returns) if kind is not Later]
+    if Later not in typing.get_args(returns):
+        return returns
+    return functools.reduce(operator.or_, kinds)
 
 
 def load() -> dict[str, Command]:

@@ -106,7 +106,8 @@ class FdSets:
         if not path.startswith(PREFIX):
             return path
         number = path.removeprefix(PREFIX)
-        found = self.sets.get(int(number)) if number.isdecimal() else None
+        known = number.isdecimal() and len(number) < 20
+        found = self.sets.get(int(number)) if known else None
         wanted = os.O_RDONLY if not writes else os.O_RDWR if reads else os.O_WRONLY
         for entry in found.members if found else ():
             if fcntl.fcntl(entry.fd, fcntl.F_GETFL) & os.O_ACCMODE in (wanted, os.O_RDWR):

@@ -26,6 +26,8 @@ _IN_SINGLE = re.compile(rb"(?:[^'\\\x00-\x1f]++|\\[^\x00-\x1f])*+")
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"|\'(?:[^\'\\]++|\\.)*+\'', re.DOTALL)
 _LINE_END = re.compile(rb"[\r\n]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_LONGEST_INTEGER = 20
+_INTEGERS = range(-1 << 63, 1 << 64)
 _KEYWORD = re.compile(r"[A-Za-z]+")
 
 
@@ -80,7 +82,8 @@ class JsonStream:
         data = bytes(self._buffer[:end])
         del self._buffer[:end]
         self._begin()
-        return parse(data)
+        value = parse(data)
+        return Fault("QMP input must be a JSON object") if value is None else value
 
     def _begin(self) -> None:
         """Look at the buffer from its start."""
@@ -177,7 +180,11 @@ def parse(data: bytes) -> object:
         text = _STRINGS.sub(lambda match: _double_quoted(match[0]), text)
     try:
         value: object = json.loads(
-            text, parse_constant=_refuse, parse_float=_float, object_pairs_hook=_object
+            text,
+            parse_constant=_refuse,
+            parse_float=_float,
+            parse_int=_integer,
+            object_pairs_hook=_object,
         )
         _check_surrogates(text, value)
     except RecursionError:
@@ -186,7 +193,7 @@ def parse(data: bytes) -> object:
         return Fault("JSON parse error, duplicate key")
     except ValueError as error:
         return Fault(f"JSON parse error, {_reason(error, text)}")
-    return Fault("QMP input must be a JSON object") if value is None else value
+    return value
 
 
 def _double_quoted(text: str) -> str:
@@ -205,7 +212,15 @@ def _refuse(word: str) -> object:
     raise ValueError(f"invalid keyword '{word}'")
 
 
+def _integer(digits: str) -> int | float:
+    """A whole number; one that 64 bits do not hold is only near, as in QEMU."""
+    if len(digits) <= _LONGEST_INTEGER and (value := int(digits)) in _INTEGERS:
+        return value
+    return _float(digits)
+
+
 def _float(digits: str) -> float:
+    """Infinity, which QEMU makes of what is too large, could not be written in an answer."""
     value = float(digits)
     if math.isinf(value):
         raise ValueError("number out of range")

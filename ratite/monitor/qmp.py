@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ratite.chardev import Chardev
@@ -21,6 +22,7 @@ from ratite.monitor.command import Command, load
 from ratite.monitor.errors import CommandNotFound, QmpError
 from ratite.monitor.event import Message
 from ratite.monitor.json_stream import Fault, JsonStream
+from ratite.monitor.later import Later, Outcome
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.session import Session
 from ratite.monitor.turns import Turns
@@ -61,6 +63,7 @@ class QmpMonitor:
         self._turns = Turns(vm, chardev, self._outlet, self._work)
         self._ready = False  # capabilities are negotiated
         self._oob = False
+        self._client = 0  # how many there were
         self._commands: dict[str, Command] = {}
 
     def open(self) -> None:
@@ -106,6 +109,7 @@ class QmpMonitor:
 
     def _forget(self) -> None:
         self._input.clear()
+        self._client += 1
         self._ready = self._oob = False
         if self.notify in self._hub.events.listeners:
             self._hub.events.listeners.remove(self.notify)
@@ -125,8 +129,17 @@ class QmpMonitor:
         reply: dict[str, object] = {}
         if isinstance(request, dict) and "id" in request:
             reply["id"] = request["id"]
+        self._reply(reply, lambda: self._dispatch(request))
+
+    def _reply(self, reply: dict[str, object], outcome: Outcome) -> None:
+        """Answer with what it comes to, at once or when that is known."""
         try:
-            reply["return"] = self._dispatch(request)
+            result = outcome()
+            if isinstance(result, Later):
+                client = self._client
+                self._turns.wait_for(result, lambda known: self._reply_to(client, reply, known))
+                return
+            reply["return"] = result
         except QmpError as error:
             reply["error"] = {"class": error.error_class, "desc": str(error)}
         except (ConfigError, HostError) as error:
@@ -137,6 +150,14 @@ class QmpMonitor:
             traceback.print_exc()
             reply["error"] = {"class": QmpError.error_class, "desc": f"internal error: {error}"}
         self._send(reply)
+
+    def _reply_to(self, client: int, reply: dict[str, object], outcome: Outcome) -> None:
+        """Answer the client that asked; if it has left, what is to be done is done nevertheless."""
+        if client == self._client:
+            self._reply(reply, outcome)
+        else:
+            with suppress(QmpError, ConfigError, HostError):
+                outcome()
 
     def _dispatch(self, request: object) -> object:
         if isinstance(request, Fault):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ratite.chardev import Chardev
@@ -25,6 +26,8 @@ class Session:
     fds: NamedFds = field(default_factory=NamedFds)
     dump_format: DumpFormat = field(default_factory=DumpFormat)
     history: list[str] = field(default_factory=list)
+    show: Callable[[str], object] | None = None  # to a person, at once, before the answer
+    ended: bool = False  # by `quit`: nothing more is asked or read
 
     def take_fd(self) -> int | None:
         """A descriptor that came with the last message; further ones are closed."""

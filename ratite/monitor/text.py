@@ -5,6 +5,7 @@ Source: QEMU's manual, on the dotted form of `-blockdev`, for what text stands f
 
 from __future__ import annotations
 
+from ratite.core.number import whole_number
 from ratite.monitor.errors import QmpError
 from ratite.monitor.types import (
     BOOL,
@@ -39,7 +40,7 @@ def from_text(type_: Type, value: object, where: str = "") -> object:
         return value == "on"
     if type_ is INT:
         try:
-            return int(value, 0)
+            return whole_number(value)
         except ValueError:
             raise QmpError(f"Parameter '{where}' expects integer") from None
     return value

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ratite.chardev import Chardev
+from ratite.monitor.later import Later, Outcome
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.vm import Vm
 
@@ -24,16 +25,29 @@ class Turns:
         self._outlet = outlet
         self._work = work
         self._posted = False
+        self._waiting = False  # for the answer to what was asked
 
     @property
     def busy(self) -> bool:
         """True while no input is wanted: a piece waits, or the client does not read."""
-        return self._posted or self._outlet.blocked
+        return self._posted or self._waiting or self._outlet.blocked
+
+    def wait_for(self, later: Later, done: Callable[[Outcome], object]) -> None:
+        """Do nothing until this is over; then what is to be `done` about it."""
+        self._waiting = True
+
+        def over(outcome: Outcome) -> None:
+            self._waiting = False
+            done(outcome)
+            if not self._waiting:
+                self._come_again()
+
+        later.begin(self._vm.loop, over)
 
     def take(self) -> None:
         """Do a piece now; if there is more, come again."""
         self._posted = False
-        if not self._outlet.blocked and self._work():  # else WRITABLE comes
+        if not self._outlet.blocked and not self._waiting and self._work():  # else WRITABLE comes
             self._come_again()
 
     def go_on(self, *, pending: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,8 +47,13 @@ class Backends(Protocol):
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""
 
-    def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
-        """Open a character backend, without waiting for anybody."""
+    def dialling(self, wanted: ChardevConfig) -> Callable[[], socket.socket] | None:
+        """What must be waited for before `plug_chardev`, on any thread, if anything."""
+
+    def plug_chardev(
+        self, wanted: ChardevConfig, connection: socket.socket | None = None
+    ) -> Chardev:
+        """Open a character backend, with what `dialling` gave."""
 
     def remove_chardev(self, id: str) -> None:
         """Close a character backend that nobody uses."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -76,11 +77,16 @@ _OPERATORS = (
 )
 _OTHER = (ast.Load, ast.Store, ast.keyword)
 
+_parsing = threading.Lock()
+"""One thread at a time: CPython 3.11 counts the depth of all trees that are being made in one
+number, and raises SystemError if another thread changed it.
+"""
+
 
 @functools.lru_cache(maxsize=64)
 def _functions_of(path: str, _stamp: int) -> dict[int, ast.FunctionDef]:
     """Function definitions of a file, by the line of their first decorator or `def`."""
-    with open(path, encoding="utf-8") as source:
+    with open(path, encoding="utf-8") as source, _parsing:
         tree = ast.parse(source.read(), path)
     found = {}
     for node in ast.walk(tree):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from ratite.core.errors import ConfigError
+from ratite.core.number import whole_number
 from ratite.core.size import format_size, parse_size
 
 
@@ -223,7 +224,7 @@ class Property:
         if self.form is Form.SIZE:
             return parse_size(text)
         try:
-            return int(text, 0)
+            return whole_number(text)
         except ValueError:
             raise PropertyError(f"Parameter '{self.name}' expects integer, not '{text}'") from None
 

@@ -33,7 +33,8 @@ def test_generated_code_has_the_size_asked_for_and_a_branch_in_every_block(size:
     code = generate(size)
     decoder = Decoder(RISCV)
     words = [int.from_bytes(code[at : at + 4], "little") for at in range(0, len(code), 4)]
-    names = [decoder.disassemble(word, 32, lambda name: name == "i").split()[0] for word in words]
+    rows = [decoder.find(word, 32, lambda name: name == "i") for word in words]
+    names = [row.insn.name for row in rows if row is not None]
     assert len(names) == size and names[-1] == "jalr"
     branches = [number for number, name in enumerate(names) if name == "beq"]
     assert all(number % BLOCK == BLOCK - 1 for number in branches)

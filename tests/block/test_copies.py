@@ -26,6 +26,10 @@ MiB = 1 << 20
 SIZE = 32 * MiB
 
 
+def nothing(size: int) -> None:
+    """Nobody wants to know."""
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
@@ -64,7 +68,7 @@ def test_a_copy_brings_the_content_back(
     before = image.read_bytes()
     drive = open_drive(layer, image, snapshot=snapshot, direct=direct)
     assert drive.path == str(image) and drive.node is not None
-    drive.copy_out(str(tmp_path / "copy"))
+    drive.copy_out(str(tmp_path / "copy"), nothing)
     assert (tmp_path / "copy").read_bytes() == before
     assert os.stat(tmp_path / "copy").st_blocks * 512 < 4 * MiB
     for at in (0, 7 * MiB, SIZE - 4096):
@@ -79,7 +83,7 @@ def test_a_part_of_an_image_is_copied_alone(layer: BlockLayer, image: Path, tmp_
     part = RawOptions(file=FileOptions(filename=str(image)), offset=4 * MiB, size=2 * MiB)
     drive = layer.add_drive("d0", part)
     drive.attach(Device())
-    drive.copy_out(str(tmp_path / "copy"))
+    drive.copy_out(str(tmp_path / "copy"), nothing)
     assert (tmp_path / "copy").read_bytes() == before[4 * MiB : 6 * MiB]
     assert drive.node is not None
     write(drive.node, 0, b"x" * 100)
@@ -93,7 +97,7 @@ def test_a_copy_of_another_size_is_refused(layer: BlockLayer, image: Path, tmp_p
     with pytest.raises(HostError, match="has another size than the drive"):
         drive.copy_in(str(tmp_path / "copy"))
     with pytest.raises(HostError, match=r"cannot copy the drive to '.*': File exists"):
-        drive.copy_out(str(tmp_path / "copy"))
+        drive.copy_out(str(tmp_path / "copy"), nothing)
 
 
 def test_an_image_that_was_left_can_be_taken_by_another_and_not_back(

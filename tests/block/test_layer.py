@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ratite.block import BlockLayer, FileOptions, Limits, NodeOptions, OverlayOptions, RawOptions
+from ratite.block import (
+    BlockLayer,
+    Drive,
+    FileOptions,
+    Limits,
+    NodeOptions,
+    OverlayNode,
+    OverlayOptions,
+    RawOptions,
+)
 from ratite.core.disk import DiskTerms
 from ratite.core.errors import ConfigError, HostError
 from tests.block.nodes import MIB, Loop, read, write
@@ -154,6 +164,18 @@ def test_a_part_of_an_image_keeps_its_size(layer: BlockLayer, image_path: Path) 
     layer.resize(layer.find("", "f"), 4096)
 
 
+def commit(layer: BlockLayer, drive: Drive, meanwhile: Callable[[], object] = list) -> None:
+    """Commit a drive's overlay; something else happens after most of it was copied."""
+    one = layer.begin_commit(drive)
+    assert one is not None
+    try:
+        one.copy()
+        meanwhile()
+        one.finish()
+    finally:
+        one.end()
+
+
 def test_a_commit_writes_an_overlay_down(layer: BlockLayer, image_path: Path) -> None:
     drive = layer.add_drive("d0", snapshot(image_path))
     plain = layer.add_drive("d1", None)
@@ -162,7 +184,7 @@ def test_a_commit_writes_an_overlay_down(layer: BlockLayer, image_path: Path) ->
     write(drive.node, 5, b"committed")
     layer.resize(drive.node, 2 * MIB)
     assert image_path.read_bytes()[5:14] != b"committed"
-    assert layer.commit(drive)
+    commit(layer, drive)
     data = image_path.read_bytes()
     assert data[5:14] == b"committed" and len(data) == 2 * MIB
     assert read(drive.node, 5, 9) == b"committed"
@@ -170,7 +192,63 @@ def test_a_commit_writes_an_overlay_down(layer: BlockLayer, image_path: Path) ->
     assert image_path.read_bytes() == data
     base = drive.node.backing
     assert base is not None and base.read_only
-    assert not layer.commit(plain)
+    assert layer.begin_commit(plain) is None
+
+
+def test_what_is_written_while_an_overlay_is_committed_is_not_lost(
+    layer: BlockLayer, image_path: Path
+) -> None:
+    drive = layer.add_drive("d0", snapshot(image_path))
+    drive.attach(Device())
+    node = drive.node
+    assert isinstance(node, OverlayNode)
+    expected = bytearray(b"a" * MIB)
+    write(node, 0, bytes(expected))
+    write(node, MIB - 70000, b"b" * 70000)
+    expected[MIB - 70000 :] = b"b" * 70000
+    going, changes = threading.Event(), 0
+
+    def change() -> None:
+        nonlocal changes
+        while not going.is_set():
+            at = changes * 4093 % (MIB - 9)
+            write(node, at, b"%09d" % changes)
+            expected[at : at + 9] = b"%09d" % changes
+            assert read(node, at, 9) == b"%09d" % changes
+            changes += 1
+
+    guest = threading.Thread(target=change)
+    guest.start()
+
+    def stop() -> None:
+        going.set()
+        guest.join()
+
+    commit(layer, drive, stop)
+    assert changes
+    assert read(node, 0, MIB) == expected
+    assert image_path.read_bytes()[:MIB] == expected
+
+
+def test_a_commit_that_another_thing_ends_loses_nothing(
+    layer: BlockLayer, image_path: Path
+) -> None:
+    drive = layer.add_drive("d0", snapshot(image_path))
+    drive.attach(Device())
+    node = drive.node
+    assert node is not None
+    write(node, 0, b"c" * MIB)
+    one = layer.begin_commit(drive)
+    assert one is not None
+    with pytest.raises(OSError, match="busy"):
+        layer.begin_commit(drive)
+    one.copy()
+    drive.deactivate()  # the image is another machine's
+    with pytest.raises(OSError, match="cancel"):
+        one.finish()
+    one.end()
+    drive.activate()
+    assert read(node, 0, MIB) == b"c" * MIB
 
 
 def test_an_overlay_on_an_image_that_others_use_cannot_be_committed(
@@ -183,11 +261,11 @@ def test_an_overlay_on_an_image_that_others_use_cannot_be_committed(
     reader = other.add_drive("r", options(image_path, read_only=True))
     reader.attach(Device())
     with pytest.raises(HostError, match="Failed to get"):
-        layer.commit(drive)
+        commit(layer, drive)
     base = drive.node.backing
     assert base is not None and base.read_only
     other.close()
-    assert layer.commit(drive)
+    commit(layer, drive)
     assert image_path.read_bytes()[:4] == b"mine"
 
 

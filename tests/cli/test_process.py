@@ -207,6 +207,34 @@ def test_a_pseudo_terminal_tells_its_path(words: str, label: str) -> None:
     assert end(process) == (0, "", "")
 
 
+# -- in the background
+
+
+def test_a_daemon_leaves_its_directory_and_keeps_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("disk").write_bytes(bytes(4096))
+    words = "-daemonize -pidfile pid -nodefaults -monitor unix:monitor,server=on,wait=off -m 8M"
+    disk = "-drive file=disk,format=raw,if=none,id=d -device virtio-blk-device,drive=d"
+    assert run(*QUIET, *words.split(), *disk.split()) == (0, "", "")
+    pid = int(Path("pid").read_text())
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    with socket.socket(socket.AF_UNIX) as person:
+        person.connect("monitor")
+        person.settimeout(30)
+        person.sendall(b"savevm one\rquit\rinfo status\r")
+        seen = b""
+        while piece := person.recv(4096):
+            seen += piece
+    assert seen.endswith(b"quit\r\n"), seen
+    assert Path("disk.snapshots/1/info.json").exists()
+    deadline = time.monotonic() + 30
+    while Path("pid").exists() or Path("monitor").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 # -- memory
 
 

@@ -66,6 +66,24 @@ def test_a_wrong_option_is_one_line_and_status_1(
     assert captured.err.count("\n") == 1 and not captured.out
 
 
+@pytest.mark.parametrize("module", ["main", "system"])
+def test_ctrl_c_is_seen_to_before_anything_but_our_own_is_imported(module: str) -> None:
+    code = (
+        "import sys; before = {*sys.modules};"
+        f"import ratite.cli.{module}; print(*{{*sys.modules}} - before)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(result.stdout.split())
+    assert f"ratite.cli.{module}" in loaded
+    foreign = {name for name in loaded if not name.startswith("ratite")}
+    assert not foreign - {"__future__", "gc", "time", "_signal"}, foreign
+
+
 def test_starting_imports_nothing_heavy() -> None:
     code = (
         "import sys; from ratite.cli.system import main; main(['-version']);"

@@ -12,7 +12,10 @@ from ratite.core.signals import ENDING_SIGNALS, HeldSignals, Interrupted, interr
 
 
 def send(number: signal.Signals) -> None:
-    os.kill(os.getpid(), number)
+    """To the main thread: a test runner's other threads do not hold signals back, as ours do."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, number)
 
 
 def handlers() -> list[object]:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratite.isa.decoder import Decoder, Leaf
-from ratite.isa.riscv import RISCV
+from ratite.cpu.riscv_inspect import disassemble
+from ratite.isa.decoder import Leaf
 from tests.isa.assembler import program
 from tests.isa.guest import A, D, Pages, R, U, V, W, X
 from tests.isa.harness import (
@@ -67,7 +67,6 @@ done:
     csrrw x31, mscratch, x31
     mret
 """)
-DECODER = Decoder(RISCV)
 ALIAS = 0x20_0000
 """Where virtual memory holds RAM a second time."""
 
@@ -163,12 +162,9 @@ def outcome(which: Executor, guest: Guest, instructions: int) -> Outcome:
 def listing(code: bytes) -> str:
     """Disassembly, for a failure's message."""
     lines, place = [], 0
-    while place < len(code):
-        size = 4 if code[place] & 3 == 3 else 2
-        encoding = int.from_bytes(code[place : place + size], "little")
-        text = DECODER.disassemble(encoding, size * 8, lambda name: True)
-        lines.append(f"{CODE + place:6x}  {encoding:0{size * 2}x}  {text}")
-        place += size
+    while (found := disassemble(code[place:], CODE + place, lambda name: True)) is not None:
+        lines.append(found.line(CODE + place))
+        place += found.size
     return "\n".join(lines)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -18,12 +20,14 @@ from ratite.core import ConfigError
 from ratite.core.size import GiB, MiB
 from ratite.core.symbols import Symbol
 from ratite.machines.boot import Blob, load_firmware, load_kernel, read_file
+from ratite.machines.elf import read_elf
 from ratite.machines.riscv import RiscvMachine
 from ratite.memory import Gpa
 from tests.machines.images import CODE, RAM, Load, elf, image
 
 MakeVm = Callable[..., ratite.Vm]
 LIMIT = 8 * MiB
+BINUTILS = "riscv64-linux-gnu-"
 
 
 @pytest.fixture
@@ -151,6 +155,37 @@ def test_a_segment_where_there_is_no_memory_is_refused(idle: MakeVm, write: Writ
         path = write("program", elf(Load(), load))
         with pytest.raises(ConfigError, match=r"the kernel '.*program' \(0x.* is beyond the mach"):
             idle("-M", "virt", "-bios", "none", "-kernel", path)
+
+
+@pytest.mark.parametrize("option", ["-kernel", "-bios"])
+def test_headers_below_ram_are_left_out(idle: MakeVm, write: Write, option: str) -> None:
+    headers = 64 + 56
+    content = elf(Load(RAM - headers, offset=0, file_size=0x104, size=0x104), entry=RAM)
+    path = write("program", content)
+    machine = idle(
+        "-M", "virt", *(["-bios", "none"] if option == "-kernel" else []), option, path
+    ).machine
+    data, _ = machine.memory.read_bytes(Gpa(RAM), 0x104 - headers)
+    assert data == content[headers:0x104]
+
+
+def test_contents_below_ram_are_refused(idle: MakeVm, write: Write) -> None:
+    path = write("program", elf(Load(RAM - 0x1000, offset=0, file_size=0x104, size=0x2000)))
+    with pytest.raises(ConfigError, match=r"\(0x7ffff078 to 0x80000fff\) is beyond the machine's"):
+        idle("-M", "virt", "-bios", "none", "-kernel", path)
+
+
+@pytest.mark.skipif(shutil.which(f"{BINUTILS}ld") is None, reason=f"needs {BINUTILS}ld")
+def test_what_a_linker_makes_by_default_is_loaded(idle: MakeVm, tmp_path: Path) -> None:
+    source, made, program = (tmp_path / name for name in ("t.s", "t.o", "program"))
+    source.write_text(".globl _start\n_start: addi a0, x0, 1\n .data\n .dword 0x1122334455667788\n")
+    subprocess.run([f"{BINUTILS}as", "-o", made, source], check=True)
+    options = [f"-Ttext={RAM:#x}", "--build-id", "-z", "max-page-size=4096"]
+    subprocess.run([f"{BINUTILS}ld", *options, "-e", "_start", "-o", program, made], check=True)
+    assert read_elf(program.read_bytes()).segments[0].physical < RAM
+    machine = idle("-M", "virt", "-bios", "none", "-kernel", program).machine
+    data, _ = machine.memory.read_bytes(Gpa(RAM), 4)
+    assert data == bytes.fromhex("13051000")
 
 
 def test_what_follows_the_bytes_of_a_segment_is_zeroed_at_every_reset(

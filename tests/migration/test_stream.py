@@ -71,8 +71,21 @@ def test_sections_come_out_as_they_went_in() -> None:
 
 @given(st.integers(0, len(EXAMPLE) - 1))
 def test_a_stream_that_is_cut_off_is_refused(size: int) -> None:
-    with pytest.raises(StreamError, match=r"section .* (is cut off|ends within it)"):
+    with pytest.raises(StreamError, match=r"section (after )?'[^']+' is (cut off|missing)"):
         read(EXAMPLE[:size])
+
+
+def test_where_a_stream_ends_too_early_is_told_by_names() -> None:
+    without_end = EXAMPLE[: -(len(written()) - 16)]
+    told = {
+        without_end: "section 'end' is missing: the stream ends after section '/machine/uart'",
+        without_end + b"x": "the section after '/machine/uart' is cut off: the stream ends within",
+        without_end[:-1]: "section '/machine/uart' is cut off: the stream ends within it",
+        EXAMPLE[:16]: "section 'end' is missing: the stream ends after section 'header'",
+    }
+    for data, text in told.items():
+        with pytest.raises(StreamError, match=text):
+            read(data)
 
 
 @given(st.integers(0, len(EXAMPLE) * 8 - 1))

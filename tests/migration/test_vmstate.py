@@ -45,7 +45,7 @@ def save(vm: Vm) -> bytes:
     with vm.machine.lock:
         writer = Writer(out.write)
         write_identity(writer, vm.machine)
-        write_ram(writer, vm.machine.ram, pages.PageCounts())
+        write_ram(writer, vm.machine.ram, pages.PageCounts(), lambda size: None)
         write_states(writer, vm.machine, running=False)
         writer.end()
     return out.getvalue()
@@ -141,7 +141,7 @@ def test_memory_and_time_come_along(machine: Callable[..., Vm]) -> None:
         (["-m", "4M"], r"section 'identity': memory is riscv_virt_board.ram=4194304 there"),
         (["-cpu", "rv64,zba=off"], "section 'identity': cpu is "),
         (["-M", "spike"], "section 'identity': machine is 'spike' there and 'virt' here"),
-        (["-device", "virtio-rng-device"], "section 'identity': devices is .*virtio-rng-device"),
+        (["-device", "virtio-rng-device"], "section 'identity': devices: .*virtio-rng-device"),
     ],
 )
 def test_another_machines_state_is_refused(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratite.block import BlockNode, Permission
+from ratite.block import BlockNode, OverlayNode, Permission
 from ratite.core.errors import ConfigError, HostError
 from ratite.devices.virtio.blk import VirtioBlk
 from ratite.machines.config import DeviceConfig
@@ -413,6 +414,45 @@ def test_a_snapshot_is_committed(start: Start, image: Path) -> None:
     assert qmp.hmp("commit d") == ""
     assert image.read_bytes()[3 * 512 : 4 * 512] == b"s" * 512
     assert read(ring, 3) == b"s" * 512 + OK
+
+
+def test_while_a_snapshot_is_committed_guest_and_monitors_go_on(
+    make_vm: MakeVm, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, copy = threading.Event(), OverlayNode.copy_down
+
+    def wait_and_copy(node: OverlayNode) -> None:
+        assert go_on.wait(60)
+        copy(node)
+
+    monkeypatch.setattr(OverlayNode, "copy_down", wait_and_copy)
+    drive = "-drive file=disk.img,format=raw,if=none,id=d,snapshot=on"
+    device = "-global virtio-mmio.force-legacy=off -device virtio-blk-device,drive=d"
+    other = f"-qmp unix:{tmp_path}/other,server=on,wait=off"
+    machine = make_vm(f"{drive} {device} {other}", OPTIONS)
+    qmp, second = machine.client(), machine.client(tmp_path / "other")
+    second.result("cont")
+    (ring,) = VmGuest(machine).start()
+    assert write(ring, 3, b"s" * 512) == OK
+    arguments = {"command-line": "commit all"}
+    qmp.send(json.dumps({"execute": "human-monitor-command", "arguments": arguments}))
+    assert second.result("query-status")["running"]
+    deadline = time.monotonic() + 60
+    while second.hmp("commit nosuch") and not overlay_of(machine).committing:
+        assert time.monotonic() < deadline
+    assert second.hmp("commit d") == "'commit' error for 'd': Device or resource busy\n"
+    assert write(ring, 4, b"t" * 512) == OK
+    assert image.read_bytes() == bytes(SIZE)
+    go_on.set()
+    assert qmp.reply()["return"] == ""
+    assert image.read_bytes()[3 * 512 : 5 * 512] == b"s" * 512 + b"t" * 512
+    assert read(ring, 3, 1024) == b"s" * 512 + b"t" * 512 + OK
+
+
+def overlay_of(machine: MonitoredVm) -> OverlayNode:
+    drive = machine.vm.backends.block.drive("d")
+    assert drive is not None and isinstance(drive.node, OverlayNode)
+    return drive.node
 
 
 def test_a_drive_takes_the_options_of_its_nodes(make_vm: MakeVm, image: Path) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import socket
+import threading
+import time
 import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +61,74 @@ def test_what_cannot_be_added_is_named(
 ) -> None:
     text = qmp.error("chardev-add", id="c", backend=backend)[1]
     assert text.startswith(f"Failed to add chardev 'c': {reason}")
+
+
+@pytest.fixture
+def deaf() -> Iterator[socket.socket]:
+    """A TCP server that takes no further client before it has accepted some."""
+    with socket.socket() as listener, ExitStack() as others:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(5):
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(listener.getsockname())
+        yield listener
+
+
+@pytest.mark.parametrize("for_people", [False, True])
+def test_while_a_client_connects_all_others_go_on(
+    make_vm: MakeVm, tmp_path: Path, deaf: socket.socket, for_people: bool
+) -> None:
+    machine = make_vm(f"-qmp unix:{tmp_path}/other,server=on,wait=off")
+    waiting, other = machine.client(), machine.client(tmp_path / "other")
+    port = str(deaf.getsockname()[1])
+    if for_people:
+        line = f"chardev-add socket,id=c,host=127.0.0.1,port={port}"
+        request = {"execute": "human-monitor-command", "arguments": {"command-line": line}}
+    else:
+        inet = {"type": "inet", "data": {"host": "127.0.0.1", "port": port}}
+        backend = {"type": "socket", "data": {"addr": inet, "server": False}}
+        request = {"execute": "chardev-add", "arguments": {"id": "c", "backend": backend}}
+    waiting.send(json.dumps({**request, "id": 1}) + json.dumps({"execute": "stop", "id": 2}))
+    assert "c" not in [chardev["label"] for chardev in other.result("query-chardev")]
+    other.result("cont")
+    assert other.result("query-status")["running"]
+    accepted = threading.Thread(target=accept_all, args=(deaf,), daemon=True)
+    accepted.start()
+    answer = waiting.reply()
+    assert answer == {"id": 1, "return": "" if for_people else {}}
+    assert waiting.reply() == {"id": 2, "return": {}}
+    shown = {chardev["label"]: chardev["filename"] for chardev in other.result("query-chardev")}
+    assert shown["c"] == f"tcp:127.0.0.1:{port} <-> 127.0.0.1:{port}"
+
+
+def accept_all(listener: socket.socket) -> None:
+    """Let everybody in, until the listener is closed."""
+    kept = []
+    with suppress(OSError):
+        while True:
+            kept.append(listener.accept()[0])
+
+
+def test_a_client_that_leaves_while_it_waits_gets_what_it_asked_for(
+    make_vm: MakeVm, tmp_path: Path, deaf: socket.socket
+) -> None:
+    machine = make_vm(f"-qmp unix:{tmp_path}/other,server=on,wait=off")
+    waiting, other = machine.client(), machine.client(tmp_path / "other")
+    port = deaf.getsockname()[1]
+    line = f"chardev-add socket,id=c,host=127.0.0.1,port={port}"
+    request = {"execute": "human-monitor-command", "arguments": {"command-line": line}}
+    waiting.send(json.dumps(request))
+    other.result("query-status")
+    waiting.close()
+    threading.Thread(target=accept_all, args=(deaf,), daemon=True).start()
+    deadline = time.monotonic() + 60
+    while "c" not in [chardev["label"] for chardev in other.result("query-chardev")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    again = machine.client()
+    assert again.result("query-status")["status"] == "prelaunch"
 
 
 def test_a_line_without_an_id_and_one_that_asks_for_help(qmp: QmpClient) -> None:

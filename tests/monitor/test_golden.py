@@ -10,6 +10,7 @@ import pytest
 
 from ratite.monitor.command import load
 from ratite.monitor.event import EVENTS
+from tests.monitor.conftest import MonitoredVm
 
 GOLDEN: dict[str, Any] = json.loads(
     Path(__file__).with_name("golden").joinpath("virt.json").read_text()
@@ -49,9 +50,22 @@ def lines_of(text: str) -> list[str]:
 EXACT = sorted(set(GOLDEN["hmp"]) - set(EXPLAINED_HMP))
 
 
+@pytest.fixture(scope="module")
+def answers(shared_vm: MonitoredVm) -> tuple[dict[str, str], list[Any]]:
+    """The answers to all lines, then to all requests: some depend on what was asked before,
+    whichever tests a process runs.
+    """
+    client = shared_vm.client()
+    lines = {line: client.hmp(line) for line in EXACT}
+    found = [client.ask(request) for request, _ in GOLDEN["qmp"]]
+    client.command("chardev-remove", id="c2")
+    shared_vm.close_clients()
+    return lines, found
+
+
 @pytest.mark.parametrize("line", EXACT)
-def test_hmp_answers_like_qemu(qmp: Any, line: str) -> None:
-    assert qmp.hmp(line) == GOLDEN["hmp"][line]
+def test_hmp_answers_like_qemu(answers: tuple[dict[str, str], list[Any]], line: str) -> None:
+    assert answers[0][line] == GOLDEN["hmp"][line]
 
 
 def test_the_memory_tree_is_qemus_but_for_what_is_explained(qmp: Any) -> None:
@@ -148,17 +162,15 @@ def test_roms_are_those_of_qemu(qmp: Any) -> None:
     assert ours[:2] == wanted[:2]
 
 
-def test_qmp_answers_like_qemu(qmp: Any) -> None:
+def test_qmp_answers_like_qemu(answers: tuple[dict[str, str], list[Any]]) -> None:
     differing = []
-    for request, wanted in GOLDEN["qmp"]:
-        answer = qmp.ask(request)
+    for (request, wanted), answer in zip(GOLDEN["qmp"], answers[1], strict=True):
         if request["execute"] == "qom-list" and "return" in wanted:
             ours, theirs = _names(answer), _names(wanted)
             assert ours == theirs - {"unnamed-gpio-out[0]", "unnamed-gpio-out[1]"}
             continue
         if answer != wanted:
             differing.append((request, answer, wanted))
-    qmp.command("chardev-remove", id="c2")
     assert differing == []
 
 

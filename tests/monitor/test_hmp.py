@@ -107,13 +107,37 @@ def test_formats_are_read_in_any_order() -> None:
         dump.parse_format("2s")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "xp/{}x 0",
+        "xp {} 0",
+        "print $x{}",
+        "qom-set -j /machine x {}",
+        "migrate fd:{}",
+        "migrate tcp:a:{}",
+        "chardev-add socket,id=x,host=a,port={}",
+        "chardev-add file,id=x,path=/dev/fdset/{}",
+        "object_add iothread,id=x,poll-max-ns=0x{}",
+    ],
+)
+def test_a_number_of_10000_digits_is_refused_in_a_line(make_vm: MakeVm, line: str) -> None:
+    answer = make_vm().client().hmp(line.format("1" * 10_000))
+    assert answer.rstrip("\n")
+    assert "internal error" not in answer
+    assert "string conversion" not in answer
+
+
 def test_a_dump_goes_on_in_the_format_of_the_last(make_vm: MakeVm, tmp_path: Path) -> None:
     path = tmp_path / "hmp.sock"
     make_vm(f"-monitor unix:{path},server=on,wait=off")
     person = Person(path)
     assert person.line("xp /2xh 0x1000") == "0000000000001000: 0x0297 0x0000\r\n"
     assert person.line("xp 0x1000") == "0000000000001000: 0x0297\r\n"
-    assert person.line("x/1i 0x1000").startswith("0x0000000000001000:  00000297          auipc ")
+    assert person.line("x/2i 0x1000") == (
+        "0x0000000000001000:  00000297          auipc                   t0,0                    "
+        "# 0x1000\r\n0x0000000000001004:  02828613          addi                    a2,t0,40\r\n"
+    )
     assert person.line("print /d 12") == "12\r\n"
     assert person.line("xp 0x1000") == "0000000000001000:   663\r\n"
     assert person.line("print 255") == "255\r\n"
@@ -353,6 +377,16 @@ class Person:
         """What a line prints."""
         self.socket.sendall(text.encode() + b"\r")
         return self.until("(qemu) ").partition("\r\n")[2]
+
+
+def test_nothing_follows_quit(make_vm: MakeVm, tmp_path: Path) -> None:
+    path = tmp_path / "hmp.sock"
+    machine = make_vm(f"-monitor unix:{path},server=on,wait=off")
+    person = Person(path)
+    person.socket.sendall(b"quit\rinfo status\r")
+    assert person.until("quit\r\n") == ""
+    machine.vm.close()
+    assert person.socket.recv(100) == b""
 
 
 def test_a_person_on_a_socket(make_vm: MakeVm, tmp_path: Path) -> None:

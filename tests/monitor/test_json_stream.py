@@ -44,6 +44,12 @@ def test_strings_may_be_in_single_quotes() -> None:
     assert read(b"{'a': 'it\\'s \"x\"', \"b\": \"don't\"}") == [{"a": 'it\'s "x"', "b": "don't"}]
 
 
+def test_a_whole_number_beyond_64_bits_is_only_near() -> None:
+    assert read(b"[18446744073709551615,-9223372036854775808,-0]") == [[2**64 - 1, -(2**63), 0]]
+    (near,) = read(b"[18446744073709551616,-9223372036854775809,1%s]" % (b"0" * 300))
+    assert repr(near) == "[1.8446744073709552e+19, -9.223372036854776e+18, 1e+300]"
+
+
 def test_a_value_may_come_byte_by_byte() -> None:
     text = b'{"a": "\\\\", "b": [1, 2, "\xc3\xa9"]}'
     assert read(*(bytes((byte,)) for byte in text)) == [{"a": "\\", "b": [1, 2, "é"]}]
@@ -69,6 +75,7 @@ def test_a_value_may_come_byte_by_byte() -> None:
         (b"{1:2}", "JSON parse error, key is not a string in object"),
         (b'{"a":"\\x"}', "JSON parse error, invalid escape sequence in string"),
         (b'{"a":1e400}', "JSON parse error, number out of range"),
+        (b'{"a":%s}' % (b"1" * 1_000_000), "JSON parse error, number out of range"),
         (b'{"a":"\\ud800"}', "JSON parse error, \\ud800 is not a valid Unicode character"),
         (b'{"\\uDFFF":1}', "JSON parse error, \\udfff is not a valid Unicode character"),
     ],

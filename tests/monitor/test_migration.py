@@ -160,6 +160,36 @@ def test_a_migration_within_its_bandwidth_limit_can_be_cancelled(
     assert client.result("query-status")["running"]
 
 
+def test_a_destination_whose_source_gives_up_says_after_which_section(
+    client: QmpClient, target_of: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = target_of("-incoming defer")
+    target.result("migrate-set-capabilities", capabilities=EVENTS)
+    target.result("migrate-incoming", uri=f"unix:{tmp_path}/wire")
+    client.result("migrate-set-capabilities", capabilities=PAUSE)
+    client.result("migrate", uri=f"unix:{tmp_path}/wire")
+    await_status(client, "pre-switchover")
+    client.result("migrate_cancel")
+    await_status(target, "failed")
+    assert "section 'end' is missing: the stream ends after section 'ram/" in capfd.readouterr().err
+
+
+def test_a_destination_without_what_was_plugged_in_names_it(
+    client: QmpClient, target_of: Any, tmp_path: Path
+) -> None:
+    serial = f"{SMALL} -device virtio-serial-device,id=s"
+    source = target_of("", serial)
+    target_of(f"-incoming unix:{tmp_path}/wire", serial)
+    source.result("migrate-set-capabilities", capabilities=EVENTS)
+    source.result("chardev-add", id="c", backend={"type": "null", "data": {}})
+    source.result("device_add", driver="virtconsole", id="plugged", chardev="c")
+    source.result("migrate", uri=f"unix:{tmp_path}/wire")
+    assert await_status(source, "failed")["error-desc"] == (
+        "the destination refuses: section 'identity': devices: /machine/peripheral/plugged="
+        "'virtconsole' is there and not here; the machines must be alike"
+    )
+
+
 def test_a_destination_that_is_another_machine_refuses(
     client: QmpClient, target_of: Any, tmp_path: Path
 ) -> None:
@@ -209,6 +239,21 @@ def test_a_saved_stream_is_taken_from_a_file(
         target.result("migrate-incoming", uri=uri)
         await_status(target, "completed")
         assert "6b 65 70 74" in target.hmp("xp /4xb 0x80000000").replace("0x", "")
+
+
+def test_a_stream_that_goes_on_behind_its_end_is_refused(
+    client: QmpClient, target_of: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.result("migrate-set-capabilities", capabilities=EVENTS)
+    client.result("migrate", uri=f"file:{tmp_path}/state")
+    await_status(client, "completed")
+    with (tmp_path / "state").open("ab") as state:
+        state.write(b"x")
+    target = target_of("-incoming defer")
+    target.result("migrate-set-capabilities", capabilities=EVENTS)
+    target.result("migrate-incoming", uri=f"file:{tmp_path}/state")
+    await_status(target, "failed")
+    assert "section 'end': the stream goes on behind it" in capfd.readouterr().err
 
 
 def test_wrong_requests(qmp: QmpClient) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ratite.monitor.hmp import progress
 from tests.monitor.conftest import MakeVm, MonitoredVm, QmpClient
+from tests.monitor.test_hmp import Person
 
 NO_PLACE = "no block device can store vmstate for snapshot"
 MiB = 1 << 20
@@ -52,6 +54,39 @@ def test_the_table_of_snapshots(client: QmpClient) -> None:
     date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d 00:00:00\.\d{3}"
     assert re.fullmatch(rf"--        vm-\d{{14}} [ .\d]+ KiB {date} {{11}}", rows[0])
     assert re.fullmatch(rf"--        foo {{13}} [ .\d]+ KiB {date} {{11}}", rows[1])
+
+
+def test_a_person_sees_how_far_a_long_snapshot_is(
+    make_vm: MakeVm, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = f"-drive file={disk},format=raw,if=none,id=d0 -device virtio-blk-device,drive=d0"
+    make_vm(f"{drive} -monitor unix:{tmp_path}/hmp,server=on,wait=off")
+    person = Person(tmp_path / "hmp")
+    monkeypatch.setattr(progress, "_PATIENCE_S", 3600)
+    assert person.line("savevm one") == ""
+    monkeypatch.setattr(progress, "_PATIENCE_S", 0)
+    monkeypatch.setattr(progress, "_INTERVAL_S", 0)
+    erase = "\r\x1b[K"
+    *shown, last = person.line("savevm two").split(erase)[1:]
+    assert last == ""
+    percent = [int(re.fullmatch(r"savevm: (\d+) %", text)[1]) for text in shown]  # type: ignore[index]
+    assert percent == sorted(percent)
+    assert percent[0] < 5 and percent[-1] > 95
+
+
+def test_an_image_names_the_snapshots_beside_it(client: QmpClient) -> None:
+    assert "snapshots" not in client.result("query-block")[0]["inserted"]["image"]
+    assert client.hmp("savevm foo") == ""
+    (drive,) = client.result("query-block")
+    (shown,) = drive["inserted"]["image"]["snapshots"]
+    assert shown.pop("vm-state-size") > 0 and shown.pop("date-sec") > 1_700_000_000
+    assert 0 <= shown.pop("date-nsec") < 10**9
+    assert shown == {"id": "1", "name": "foo", "vm-clock-sec": 0, "vm-clock-nsec": 0}
+    nodes = {node["node-name"]: node for node in client.result("query-named-block-nodes")}
+    assert [name for name, node in nodes.items() if "snapshots" in node["image"]] == ["n0"]
+    lines = client.hmp("info block -v").splitlines()
+    place = lines.index("Snapshot list:")
+    assert re.match(r"1         foo +[ .\d]+ KiB \d{4}-", lines[place + 2])
 
 
 def test_a_snapshot_of_the_same_tag_replaces_the_older_one(
@@ -127,6 +162,12 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing(
     )
     state.write_bytes(good + b"x")
     assert client.hmp("loadvm foo") == "Error: section 'end': the file goes on behind it\n"
+    info = state.with_name("info.json")
+    info.write_text("{")
+    assert client.hmp("loadvm foo") == (
+        "Error: Snapshot 'foo' does not exist in one or more devices; "
+        f"'{info}' is damaged: Input data was truncated\n"
+    )
     assert machine.vm.read_memory(0x8000_0000, 6) == b"newnew"
     assert client.result("query-status")["running"]
 
@@ -140,7 +181,7 @@ def test_a_host_that_refuses_leaves_the_older_snapshot(
     def refuse(path: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(drive), "copy_out", lambda self, path: refuse(path))
+    monkeypatch.setattr(type(drive), "copy_out", lambda self, path, advance: refuse(path))
     client.result("cont")
     text = client.hmp("savevm foo")
     assert text.startswith("Error: cannot write the snapshot '") and "No space left" in text

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import re
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +16,9 @@ import pytest
 
 from ratite.native import NativeError
 from ratite.native.frontend import Program
+from ratite.native.identity import ROOT
 from ratite.native.ir import IrError, verify
+from ratite.native.subset import _functions_of
 
 EXAMPLES = Path(__file__).with_name("subset_examples.py")
 REASON = re.compile(r"# REFUSED: (.*)")
@@ -75,3 +81,34 @@ def test_types_are_refused_when_code_is_generated(examples: ModuleType, name: st
 def test_a_name_that_one_path_does_not_set_is_found_by_the_verifier(examples: ModuleType) -> None:
     with pytest.raises(IrError, match=expected("unset")[1]):
         verify(Program().require(examples.unset.__native__, ()))
+
+
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads take turns whenever garbage is collected, as finalisers may make them."""
+
+    def switch(phase: str, info: dict[str, int]) -> None:
+        time.sleep(0)
+
+    gc.callbacks.append(switch)
+    yield
+    gc.callbacks.remove(switch)
+
+
+def test_sources_are_parsed_on_several_threads(switching: None) -> None:
+    paths = [str(path) for path in (ROOT / "isa" / "riscv").glob("rv*.py")]
+    failed: list[BaseException] = []
+
+    def parse(path: str) -> None:
+        try:
+            for again in range(3):
+                _functions_of.__wrapped__(path, again)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=parse, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed

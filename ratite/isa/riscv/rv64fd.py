@@ -243,6 +243,11 @@ def fp_sign(
     mark_dirty(hart)
 
 
+for _letter, *_ in _FORMATS:
+    for _alias, _base in (("fmv", "fsgnj"), ("fneg", "fsgnjn"), ("fabs", "fsgnjx")):
+        RISCV.alias(f"{_alias}.{_letter}", f"{_base}.{_letter}", rs2="rs1")
+
+
 @RISCV.family(
     [
         row

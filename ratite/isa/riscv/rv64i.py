@@ -14,15 +14,17 @@ from ratite.isa.riscv.state import (
     Displacement,
     Gpr,
     Hart,
+    Order,
     PcRel,
     Shamt,
     Simm,
     Upper,
+    UpperPcRel,
 )
 from ratite.isa.spec import Row
 from ratite.native import Const, fence, i8, i16, i32, i64, u8, u16, u32, u64
 
-insn, family = RISCV.insn, RISCV.family
+insn, family, alias = RISCV.insn, RISCV.family, RISCV.alias
 Kind = type[Any]
 
 
@@ -33,7 +35,7 @@ def lui(hart: Hart, rd: Gpr, imm: Upper) -> None:
 
 
 @insn("imm[31:12] rd[4:0] 0010111", spec="unpriv 2.4.1")
-def auipc(hart: Hart, rd: Gpr, imm: Upper) -> None:
+def auipc(hart: Hart, rd: Gpr, imm: UpperPcRel) -> None:
     """Set rd to pc plus the upper immediate."""
     hart.x[rd] = hart.pc + imm
 
@@ -45,12 +47,19 @@ def jal(hart: Hart, rd: Gpr, imm: PcRel) -> None:
     hart.jump(imm)
 
 
+alias("j", "jal", rd=0)
+
+
 @insn("imm[11:0] rs1[4:0] 000 rd[4:0] 1100111", spec="unpriv 2.5.1")
-def jalr(hart: Hart, rd: Gpr, rs1: Base, imm: Displacement) -> None:
+def jalr(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     """Jump to rs1 + imm with bit 0 cleared, leaving the return address in rd."""
     target = (hart.x[rs1] + imm) & ~1
     hart.x[rd] = hart.next_pc
     hart.jump_to(target)
+
+
+alias("ret", "jalr", rd=0, rs1=1, imm=0)
+alias("jr", "jalr", rd=0, imm=0)
 
 
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 000 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
@@ -60,11 +69,17 @@ def beq(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
         hart.jump(imm)
 
 
+alias("beqz", "beq", rs2=0)
+
+
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 001 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
 def bne(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
     """Branch if rs1 differs from rs2."""
     if hart.x[rs1] != hart.x[rs2]:
         hart.jump(imm)
+
+
+alias("bnez", "bne", rs2=0)
 
 
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 100 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
@@ -74,11 +89,21 @@ def blt(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
         hart.jump(imm)
 
 
+alias("bltz", "blt", rs2=0)
+alias("bgtz", "blt", rs1=0)
+alias("bgt", "blt", "rs2 rs1 imm")
+
+
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 101 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
 def bge(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
     """Branch if rs1 >= rs2 as signed numbers."""
     if i64(hart.x[rs1]) >= i64(hart.x[rs2]):
         hart.jump(imm)
+
+
+alias("blez", "bge", rs1=0)
+alias("bgez", "bge", rs2=0)
+alias("ble", "bge", "rs2 rs1 imm")
 
 
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 110 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
@@ -88,11 +113,17 @@ def bltu(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
         hart.jump(imm)
 
 
+alias("bgtu", "bltu", "rs2 rs1 imm")
+
+
 @insn("imm[12|10:5] rs2[4:0] rs1[4:0] 111 imm[4:1|11] 1100011", spec="unpriv 2.5.2")
 def bgeu(hart: Hart, rs1: Gpr, rs2: Gpr, imm: PcRel) -> None:
     """Branch if rs1 >= rs2 as unsigned numbers."""
     if hart.x[rs1] >= hart.x[rs2]:
         hart.jump(imm)
+
+
+alias("bleu", "bgeu", "rs2 rs1 imm")
 
 
 def _load(name: str, width: str, memory: Kind, extended: Kind) -> Row:
@@ -143,6 +174,10 @@ def addi(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     hart.x[rd] = hart.x[rs1] + imm
 
 
+alias("nop", "addi", rd=0, rs1=0, imm=0)
+alias("mv", "addi", imm=0)
+
+
 @insn("imm[11:0] rs1[4:0] 010 rd[4:0] 0010011", spec="unpriv 2.4.1")
 def slti(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     """Set rd to 1 if rs1 < imm as signed numbers, else to 0."""
@@ -155,10 +190,16 @@ def sltiu(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     hart.x[rd] = u64(hart.x[rs1] < u64(imm))
 
 
+alias("seqz", "sltiu", imm=1)
+
+
 @insn("imm[11:0] rs1[4:0] 100 rd[4:0] 0010011", spec="unpriv 2.4.1")
 def xori(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     """Exclusive or with the immediate."""
     hart.x[rd] = hart.x[rs1] ^ imm
+
+
+alias("not", "xori", imm=-1)
 
 
 @insn("imm[11:0] rs1[4:0] 110 rd[4:0] 0010011", spec="unpriv 2.4.1")
@@ -197,6 +238,9 @@ def addiw(hart: Hart, rd: Gpr, rs1: Gpr, imm: Simm) -> None:
     hart.x[rd] = u64(i32(hart.x[rs1] + imm))
 
 
+alias("sext.w", "addiw", imm=0)
+
+
 @insn("0000000 shamt[4:0] rs1[4:0] 001 rd[4:0] 0011011", spec="unpriv 4.2.1")
 def slliw(hart: Hart, rd: Gpr, rs1: Gpr, shamt: Shamt) -> None:
     """Shift the low word left and sign-extend it."""
@@ -221,10 +265,16 @@ def add(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     hart.x[rd] = hart.x[rs1] + hart.x[rs2]
 
 
+alias("mv", "add", rs1=0)
+
+
 @insn("0100000 rs2[4:0] rs1[4:0] 000 rd[4:0] 0110011", spec="unpriv 2.4.2")
 def sub(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     """Subtract."""
     hart.x[rd] = hart.x[rs1] - hart.x[rs2]
+
+
+alias("neg", "sub", rs1=0)
 
 
 @insn("0000000 rs2[4:0] rs1[4:0] 001 rd[4:0] 0110011", spec="unpriv 2.4.2")
@@ -239,10 +289,17 @@ def slt(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     hart.x[rd] = u64(i64(hart.x[rs1]) < i64(hart.x[rs2]))
 
 
+alias("sltz", "slt", rs2=0)
+alias("sgtz", "slt", rs1=0)
+
+
 @insn("0000000 rs2[4:0] rs1[4:0] 011 rd[4:0] 0110011", spec="unpriv 2.4.2")
 def sltu(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     """Set rd to 1 if rs1 < rs2 as unsigned numbers, else to 0."""
     hart.x[rd] = u64(hart.x[rs1] < hart.x[rs2])
+
+
+alias("snez", "sltu", rs1=0)
 
 
 @insn("0000000 rs2[4:0] rs1[4:0] 100 rd[4:0] 0110011", spec="unpriv 2.4.2")
@@ -287,6 +344,9 @@ def subw(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     hart.x[rd] = u64(i32(hart.x[rs1] - hart.x[rs2]))
 
 
+alias("negw", "subw", rs1=0)
+
+
 @insn("0000000 rs2[4:0] rs1[4:0] 001 rd[4:0] 0111011", spec="unpriv 4.2.2")
 def sllw(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     """Shift the low word left by the low five bits of rs2 and sign-extend it."""
@@ -305,8 +365,8 @@ def sraw(hart: Hart, rd: Gpr, rs1: Gpr, rs2: Gpr) -> None:
     hart.x[rd] = u64(i32(hart.x[rs1]) >> hart.x[rs2])
 
 
-@insn("_[3:0] _[3:0] _[3:0] _[4:0] 000 _[4:0] 0001111", spec="unpriv 2.7")
-def fence_(hart: Hart) -> None:
+@insn("_[3:0] pred[3:0] succ[3:0] _[4:0] 000 _[4:0] 0001111", spec="unpriv 2.7")
+def fence_(hart: Hart, pred: Order, succ: Order) -> None:
     """Order memory accesses; every fence is treated as the strongest one. `pause` is one that
     orders nothing.
     """

@@ -20,7 +20,7 @@ FLOAT_NAMES = (
     "ft0 ft1 ft2 ft3 ft4 ft5 ft6 ft7 fs0 fs1 fa0 fa1 fa2 fa3 fa4 fa5 fa6 fa7 "
     "fs2 fs3 fs4 fs5 fs6 fs7 fs8 fs9 fs10 fs11 ft8 ft9 ft10 ft11"
 ).split()
-ROUNDING_NAMES = ("rne", "rtz", "rdn", "rup", "rmm", "5", "6", "dyn")
+ROUNDING_NAMES = ("rne", "rtz", "rdn", "rup", "rmm", "inv", "inv", "dyn")
 
 SINK = 32
 """Index of the slot of `x` that swallows writes to x0, so that generated code need not test for
@@ -34,14 +34,14 @@ Base = Annotated[
 Fpr = Annotated[u8, OperandKind("fpr", u8, 1, show=lambda number: FLOAT_NAMES[number])]
 Simm = Annotated[i64, OperandKind("simm", i64, 4, signed=True)]
 Displacement = Annotated[i64, OperandKind("simm", i64, 4, signed=True, role="displacement")]
-Upper = Annotated[
-    i64, OperandKind("upper", i64, 4, signed=True, show=lambda value: hex(value >> 12 & 0xF_FFFF))
-]
-PcRel = Annotated[i64, OperandKind("pcrel", i64, 4, signed=True, pc_relative=True)]
+Upper = Simm
+UpperPcRel = Annotated[i64, OperandKind("simm", i64, 4, signed=True, role="target")]
+PcRel = Annotated[i64, OperandKind("pcrel", i64, 4, signed=True, pc_relative=True, role="target")]
 Shamt = Annotated[u8, OperandKind("shamt", u8, 1)]
 Uimm = Annotated[u8, OperandKind("uimm", u8, 1)]
 Csr = Annotated[u16, OperandKind("csr", u16, 2, show=lambda number: csr_name(number))]
-Rm = Annotated[u8, OperandKind("rm", u8, 1, show=lambda mode: ROUNDING_NAMES[mode], usual=7)]
+Rm = Annotated[u8, OperandKind("rm", u8, 1, show=lambda mode: ROUNDING_NAMES[mode], role="mode")]
+Order = Annotated[u8, OperandKind("order", u8, 1, show=lambda bits: ordered(bits))]
 Bit = Annotated[u8, OperandKind("bit", u8, 1, role="order")]
 
 
@@ -50,6 +50,11 @@ def csr_name(number: int) -> str:
     from ratite.isa.riscv.csr import CSRS  # which is made of what is here
 
     return CSRS[number].name if number in CSRS else hex(number)
+
+
+def ordered(bits: int) -> str:
+    """Letters for the accesses that a fence orders."""
+    return "".join(letter for bit, letter in zip((8, 4, 2, 1), "iorw", strict=True) if bits & bit)
 
 
 USER, SUPERVISOR, MACHINE = 0, 1, 3

@@ -71,6 +71,10 @@ def csr_register(hart: Hart, rd: Gpr, csr: Csr, rs1: Gpr, operation: Const[int])
         hart.x[rd] = csr_access(hart, u32(csr), hart.x[rs1], how)
 
 
+for _name, _number in (("fsflags", 1), ("fsrm", 2), ("fscsr", 3)):
+    RISCV.alias(_name, "csrrw", csr=_number)
+
+
 @family(
     [
         Row("csrrwi", "csr[11:0] uimm[4:0] 101 rd[4:0] 1110011", {"operation": REPLACE}),
@@ -88,11 +92,27 @@ def csr_immediate(hart: Hart, rd: Gpr, csr: Csr, uimm: Uimm, operation: Const[in
     hart.x[rd] = csr_access(hart, u32(csr), u64(uimm), how)
 
 
+for _name, _number in (("fsflagsi", 1), ("fsrmi", 2)):
+    RISCV.alias(_name, "csrrwi", csr=_number)
+
+
 @insn("csr[11:0] 00000 010 rd[4:0] 1110011", spec="unpriv 6.1", ext="zicsr")
 def csrr(hart: Hart, rd: Gpr, csr: Csr) -> None:
     """Read a CSR: `csrrs` with x0, which changes nothing and so need not end the block."""
     hart.sync()
     hart.x[rd] = csr_access(hart, u32(csr), u64(0), u32(READ_ONLY))
+
+
+for _name, _number in (
+    ("frflags", 0x001),
+    ("frrm", 0x002),
+    ("frcsr", 0x003),
+    ("rdcycle", 0xC00),
+    ("rdtime", 0xC01),
+    ("rdinstret", 0xC02),
+):
+    RISCV.alias(_name, "csrr", csr=_number)
+RISCV.alias("csrrs", "csrr", "rd csr zero")
 
 
 @insn("000000000000 00000 000 00000 1110011", spec="unpriv 2.8", ends_block=True)

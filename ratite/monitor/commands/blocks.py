@@ -6,7 +6,7 @@ latency histograms, statistics by interval.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic_ns
 from typing import Annotated, Any, ClassVar
 
@@ -22,10 +22,43 @@ from ratite.block import (
 from ratite.block.overlay import CLUSTER
 from ratite.block.throttle import KINDS
 from ratite.core.disk import IoStatus
+from ratite.migration.snapshot import SnapshotInfo as Kept
 from ratite.monitor.command import command
 from ratite.monitor.types import Recursive
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc, Named, Tagged
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """A snapshot of the machine."""
+
+    id: str
+    name: str
+    vm_state_size: Annotated[int, Doc("bytes of the machine's state")]
+    date_sec: Annotated[int, Doc("when it was made, in seconds since 1970")]
+    date_nsec: int
+    vm_clock_sec: Annotated[int, Doc("guest time")]
+    vm_clock_nsec: int
+
+
+def snapshot_info(kept: Kept) -> SnapshotInfo:
+    """What clients are told of a snapshot."""
+    date, date_ns = divmod(kept.date_ns, SECOND_NS)
+    clock, clock_ns = divmod(kept.clock_ns, SECOND_NS)
+    return SnapshotInfo(str(kept.number), kept.tag, kept.state_size, date, date_ns, clock, clock_ns)
+
+
+def _snapshots(vm: Vm, node: BlockNode) -> list[SnapshotInfo] | None:
+    """Those that lie beside the image, where this is the node in a drive; None if there are
+    none.
+    """
+    for drive in vm.backends.block.drives if vm.initialized else ():
+        if drive.node is node:
+            return [snapshot_info(kept) for kept in vm.snapshots.list(drive)] or None
+    return None
 
 
 @dataclass(frozen=True)
@@ -38,6 +71,7 @@ class ImageInfo:
     actual_size: Annotated[int | None, Doc("bytes that the host keeps for it")] = None
     dirty_flag: bool | None = None
     cluster_size: int | None = None
+    snapshots: list[SnapshotInfo] | None = None
     backing_image: Annotated[ImageInfo | None, Recursive, Doc("the image below")] = None
 
 
@@ -101,7 +135,9 @@ class BlockInfo:
     io_status: Annotated[IoStatus | None, Doc("where errors can stop the machine")] = None
 
 
-def describe_node(node: BlockNode, drive: Drive | None = None, *, flat: bool = False) -> Any:
+def describe_node(
+    vm: Vm, node: BlockNode, drive: Drive | None = None, *, flat: bool = False
+) -> BlockDeviceInfo:
     """A node, with the limits and the cache of the drive that it is in; `flat` leaves out what lies
     below.
     """
@@ -121,7 +157,7 @@ def describe_node(node: BlockNode, drive: Drive | None = None, *, flat: bool = F
         backing_file_depth=depth,
         encrypted=False,
         detect_zeroes=options.detect_zeroes or DetectZeroes.OFF,
-        image=_describe_image(node, flat=flat),
+        image=replace(_describe_image(node, flat=flat), snapshots=_snapshots(vm, node)),
         cache=BlockdevCacheInfo(writeback, options.direct, options.no_flush),
         write_threshold=_signed(node.write_threshold),
         **_limits(drive),
@@ -182,7 +218,7 @@ def query_block(vm: Vm) -> list[BlockInfo]:
             removable=drive.removable,
             locked=False,
             qdev=drive.qdev or None,
-            inserted=describe_node(drive.node, drive) if drive.node is not None else None,
+            inserted=describe_node(vm, drive.node, drive) if drive.node is not None else None,
             io_status=drive.io_status if drive.tells_status else None,
         )
         for drive in shown_drives(vm)
@@ -195,7 +231,7 @@ def query_named_block_nodes(
 ) -> list[BlockDeviceInfo]:
     """All block nodes, the latest first."""
     nodes = reversed(vm.backends.block.graph.nodes.values())
-    return [describe_node(node, flat=bool(flat)) for node in nodes]
+    return [describe_node(vm, node, flat=bool(flat)) for node in nodes]
 
 
 # -- statistics

@@ -8,16 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from ratite.chardev import PtyChardev, RingbufChardev, chardev_kinds
+from ratite.chardev import Chardev, PtyChardev, RingbufChardev, chardev_kinds
 from ratite.core.errors import ConfigError, HostError
 from ratite.machines.config import ChardevConfig, PropertyValue
 from ratite.monitor.command import command
 from ratite.monitor.errors import QmpError
+from ratite.monitor.later import Later, Outcome
 from ratite.monitor.session import Session
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc, Named, Tagged
@@ -191,18 +193,39 @@ class ChardevReturn:
 
 
 @command("chardev-add")
-def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevReturn:
+def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevReturn | Later:
     """Open a character backend."""
     if id in vm.backends.chardevs:
         raise QmpError(f"Chardev with id '{id}' already exists")
-    with ExitStack() as taken:
-        try:
-            options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
-            made = vm.backends.plug_chardev(ChardevConfig(backend.case, id, properties=options))
-        except (QmpError, ConfigError, HostError) as error:
-            raise QmpError(f"Failed to add chardev '{id}': {error}") from None
+    with _failure_named(id), ExitStack() as taken:
+        options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
+        found = plug(vm, ChardevConfig(backend.case, id, properties=options))
+    if isinstance(found, Later):
+        return found.then(lambda outcome: _returned(id, outcome))
+    return _returned(id, lambda: found)
+
+
+def plug(vm: Vm, wanted: ChardevConfig) -> Chardev | Later:
+    """Open a character backend. Raises `ConfigError` or `HostError`."""
+    dial = vm.backends.dialling(wanted)
+    if dial is None:
+        return vm.backends.plug_chardev(wanted)
+    return Later(dial, lambda outcome: vm.backends.plug_chardev(wanted, outcome()))
+
+
+def _returned(id: str, outcome: Outcome) -> ChardevReturn:
+    with _failure_named(id):
+        made = outcome()
     pty = made.filename.removeprefix("pty:") if isinstance(made, PtyChardev) else None
     return ChardevReturn(pty)
+
+
+@contextmanager
+def _failure_named(id: str) -> Iterator[None]:
+    try:
+        yield
+    except (QmpError, ConfigError, HostError) as error:
+        raise QmpError(f"Failed to add chardev '{id}': {error}") from None
 
 
 def _options(session: Session, taken: ExitStack, backend: Any) -> dict[str, PropertyValue]:

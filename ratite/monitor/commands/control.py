@@ -16,6 +16,7 @@ from ratite.monitor.errors import QmpError
 from ratite.monitor.event import EVENTS
 from ratite.monitor.hmp.command import Shell
 from ratite.monitor.introspect import schema_of
+from ratite.monitor.later import Later
 from ratite.monitor.session import Session
 from ratite.monitor.version import COMPATIBLE, PACKAGE
 from ratite.monitor.vm import Vm
@@ -104,14 +105,17 @@ def human_monitor_command(
     session: Session,
     command_line: Annotated[str, Doc("a line as typed into the monitor for people")],
     cpu_index: Annotated[int, Doc("the CPU that it is about")] = 0,
-) -> str:
+) -> str | Later:
     """Run a command of the monitor for people; the answer is what it prints."""
     from ratite.monitor.hmp.shell import run_line
 
     if cpu_index and not 0 <= cpu_index < len(vm.machine.vcpus):
         raise QmpError("Parameter 'cpu-index' expects a CPU number")
     inner = Session(session.chardev, cpu_index, session.fds, session.dump_format)
-    return run_line(Shell(vm, inner), command_line).replace("\n", "\r\n")
+    found = run_line(Shell(vm, inner), command_line)
+    if isinstance(found, Later):
+        return found.then(lambda outcome: outcome().replace("\n", "\r\n"))
+    return found.replace("\n", "\r\n")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from ratite.core.size import parse_size
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.dump import Format, parse_format
 from ratite.monitor.hmp.expression import Expression, ExpressionError
+from ratite.monitor.later import Later
 from ratite.monitor.session import Session
 from ratite.monitor.types import unwrap
 from ratite.monitor.vm import Vm
@@ -139,7 +140,7 @@ class HmpCommand:
     """One command. `names[0]` is the one it is listed by; for `info X` that is X."""
 
     names: tuple[str, ...]
-    function: Callable[..., str | None]
+    function: Callable[..., str | Later | None]
     arguments: tuple[Argument, ...]
     help: str
     info: bool
@@ -157,7 +158,7 @@ class HmpCommand:
         words = " ".join(argument.usage for argument in flags_first)
         return f"{prefix}{'|'.join(self.names)} {words} -- {self.help}"
 
-    def run(self, shell: Shell, line: str) -> str:
+    def run(self, shell: Shell, line: str) -> str | Later:
         """Read the arguments and do it; the answer is what is to be printed. Raises `QmpError`,
         and what the function raises.
         """
@@ -292,7 +293,7 @@ COMMANDS: dict[str, HmpCommand] = {}
 INFO: dict[str, HmpCommand] = {}
 """All commands whose modules are imported, by each of their names; `load` imports the rest."""
 
-Function = Callable[..., str | None]
+Function = Callable[..., str | Later | None]
 
 
 def hmp(names: str, help: str, *, preconfig: bool = False) -> Callable[[Function], Function]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Annotated
 
 from ratite.block import BlockdevOptions
@@ -23,6 +25,7 @@ from ratite.monitor.hmp.command import (
     hmp,
 )
 from ratite.monitor.hmp.commands_block_info import drive_names
+from ratite.monitor.later import Later, Outcome
 from ratite.monitor.text import from_text
 from ratite.monitor.types import type_of
 from ratite.qom import Named
@@ -92,8 +95,10 @@ def change(
 
 
 @hmp("commit", "commit changes to the disk images (if -snapshot is used) or backing files")
-def commit(shell: Shell, device: Annotated[Device, Named("device|all")]) -> None:
-    """Write what temporary overlays hold to the images below: of one drive, or of `all`."""
+def commit(shell: Shell, device: Annotated[Device, Named("device|all")]) -> Later:
+    """Write what temporary overlays hold to the images below: of one drive, or of `all`. The guest
+    goes on meanwhile.
+    """
     layer = shell.vm.backends.block
     if device == "all":
         wanted = [drive for drive in layer.drives if drive.node and drive.node.backing]
@@ -104,13 +109,35 @@ def commit(shell: Shell, device: Annotated[Device, Named("device|all")]) -> None
         if found.node is None:
             raise Refusal(f"Device '{device}' has no medium")
         wanted = [found]
-    for drive in wanted:
-        try:
-            done = layer.commit(drive)
-        except (OSError, HostError) as error:
-            raise Refusal(f"'commit' error for '{device}': {_reason(error)}") from None
-        if not done:
-            raise Refusal(f"'commit' error for '{device}': Operation not supported")
+    with _commit_errors(device), ExitStack() as ends:
+        begun = []
+        for drive in wanted:
+            one = layer.begin_commit(drive)
+            if one is None:
+                raise Refusal(f"'commit' error for '{device}': Operation not supported")
+            ends.callback(one.end)
+            begun.append(one)
+        at_the_end = ends.pop_all()
+
+    def copy() -> None:
+        for one in begun:
+            one.copy()
+
+    def finish(outcome: Outcome) -> None:
+        with _commit_errors(device), at_the_end:
+            outcome()
+            for one in begun:
+                one.finish()
+
+    return Later(copy, finish)
+
+
+@contextmanager
+def _commit_errors(device: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HostError) as error:
+        raise Refusal(f"'commit' error for '{device}': {_reason(error)}") from None
 
 
 def _reason(error: OSError | HostError) -> str:

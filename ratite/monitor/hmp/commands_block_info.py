@@ -11,6 +11,7 @@ from ratite.core.disk import IoStatus
 from ratite.core.size import human_size
 from ratite.monitor.commands import blocks
 from ratite.monitor.hmp.command import Completed, Flag, Shell, hmp
+from ratite.monitor.hmp.commands_snapshots import snapshot_table
 
 
 def drive_names(shell: Shell) -> Iterable[str]:
@@ -108,6 +109,9 @@ def _image_lines(image: blocks.ImageInfo | None) -> list[str]:
         lines.append(f"disk size: {human_size(image.actual_size or 0)}")
         if image.cluster_size is not None:
             lines.append(f"cluster_size: {image.cluster_size}")
+        if image.snapshots:
+            lines.append("Snapshot list:")
+            lines += snapshot_table(image.snapshots, ids=True).splitlines()
         image = image.backing_image
     return lines
 

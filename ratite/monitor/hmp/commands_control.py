@@ -52,6 +52,7 @@ def info(shell: Shell, subcommand: Annotated[str, Completed(lambda shell: INFO)]
 @hmp("quit|q", "quit the emulator", preconfig=True)
 def quit(shell: Shell) -> None:
     """End the program."""
+    shell.session.ended = True
     run_state.quit(shell.vm)
 
 

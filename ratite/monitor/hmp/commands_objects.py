@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterable
 from typing import Annotated
 
+from ratite.chardev import Chardev
 from ratite.core.keyval import parse_keyval
 from ratite.devices import Device
 from ratite.machines.config import ChardevConfig
 from ratite.monitor.commands import chardevs, descriptors, devices, objects
 from ratite.monitor.errors import QmpError, missing
 from ratite.monitor.hmp.command import Completed, Flag, Number, Rest, Shell, hmp
+from ratite.monitor.json_stream import Fault, parse
+from ratite.monitor.later import Later
 from ratite.qom import registry
 
 
@@ -63,10 +66,9 @@ def qom_set(
     """Set a property, from text or JSON."""
     given: object = value
     if json_:
-        try:
-            given = json.loads(value)
-        except ValueError as error:
-            raise QmpError(f"JSON parse error, {error}") from None
+        given = parse(value.encode())
+        if isinstance(given, Fault):
+            raise QmpError(given.text)
     objects.qom_set(shell.vm, path, property, given)
 
 
@@ -107,7 +109,7 @@ def device_del(shell: Shell, device: Annotated[str, Completed(_peripherals)]) ->
 
 
 @hmp("chardev-add", "add chardev")
-def chardev_add(shell: Shell, args: Rest) -> str:
+def chardev_add(shell: Shell, args: Rest) -> str | Later:
     """Open a character backend: `BACKEND,id=ID[,PROP=VALUE]...`."""
     if args in ("help", "?"):
         kinds = chardevs.query_chardev_backends()
@@ -117,7 +119,13 @@ def chardev_add(shell: Shell, args: Rest) -> str:
     if backend is None or id is None:
         raise QmpError(f"chardev: no {'backend' if backend is None else 'id'} specified")
     mux = given.pop("mux", "off") == "on"
-    made = shell.vm.backends.plug_chardev(ChardevConfig(backend, id, mux, dict(given)))
+    found = chardevs.plug(shell.vm, ChardevConfig(backend, id, mux, dict(given)))
+    if isinstance(found, Later):
+        return found.then(lambda outcome: _announced(outcome()))
+    return _announced(found)
+
+
+def _announced(made: Chardev) -> str:
     return f"{made.announcement}\n" if made.announcement else ""
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Annotated
 
 from ratite.core.size import human_size
 from ratite.migration.snapshot import NO_PLACE
+from ratite.monitor.commands import blocks
 from ratite.monitor.hmp.command import Completed, Shell, hmp
+from ratite.monitor.hmp.progress import shown_progress
 
 _ROW = "{:<9} {:<16} {:>8}{:>20}{:>13}{:>11}\n"
 
@@ -19,7 +22,8 @@ def _tags(shell: Shell) -> list[str]:
 @hmp("savevm", "save a VM snapshot. If no tag is provided, a new snapshot is created")
 def savevm(shell: Shell, tag: Annotated[str, Completed(_tags)] = "") -> None:
     """Save the machine and its drives."""
-    shell.vm.snapshots.save(tag)
+    with shown_progress("savevm", shell.session.show) as progress:
+        shell.vm.snapshots.save(tag, progress=progress)
 
 
 @hmp("loadvm", "restore a VM snapshot from its tag")
@@ -42,11 +46,17 @@ def snapshots(shell: Shell) -> str:
     found = shell.vm.snapshots.list()
     if not found:
         return "There is no snapshot available.\n"
-    lines = ["List of snapshots present on all disks:\n"]
-    lines.append(_ROW.format("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"))
+    head = "List of snapshots present on all disks:\n"
+    return head + snapshot_table((blocks.snapshot_info(kept) for kept in found), ids=False)
+
+
+def snapshot_table(found: Iterable[blocks.SnapshotInfo], *, ids: bool) -> str:
+    """Snapshots, a line for each; with their ids where they are those of one image."""
+    lines = [_ROW.format("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT")]
     for info in found:
-        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.date_ns // 1_000_000_000))
-        seconds, ns = divmod(info.clock_ns, 1_000_000_000)
+        date = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(info.date_sec))
+        seconds, ns = info.vm_clock_sec, info.vm_clock_nsec
         clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{ns // 10**6:03}"
-        lines.append(_ROW.format("--", info.tag, human_size(info.state_size), date, clock, ""))
+        id = info.id if ids else "--"
+        lines.append(_ROW.format(id, info.name, human_size(info.vm_state_size), date, clock, ""))
     return "".join(lines)

@@ -15,7 +15,7 @@ from ratite.monitor.errors import QmpError
 SIZES = {"b": 1, "h": 2, "w": 4, "g": 8}
 LETTERS = "oxduci"
 MAX_LINES = 65536
-_COUNT = re.compile(r"\d+")
+_COUNT = re.compile(r"\d{1,9}")
 _ESCAPES = {"'": "\\'", "\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 
 

@@ -6,6 +6,7 @@ from ratite.chardev import Chardev, MuxPort
 from ratite.core.char import CharEvent
 from ratite.core.trace import TraceEvent
 from ratite.monitor.hmp.line_editor import LineEditor
+from ratite.monitor.later import Later, Outcome
 from ratite.monitor.outlet import Outlet
 from ratite.monitor.session import Session
 from ratite.monitor.turns import Turns
@@ -31,6 +32,7 @@ class HmpMonitor:
         self._vm = vm
         self._chardev = chardev
         self._outlet = Outlet(chardev)
+        self.session.show = self._show
         self._editor = LineEditor(PROMPT, self.session.history, self._show, self._completions)
         self._keys = bytearray()
         self._turns = Turns(vm, chardev, self._outlet, self._work)
@@ -51,7 +53,7 @@ class HmpMonitor:
 
     def can_receive(self) -> int:
         """Nothing while a line waits to be done, or while the client does not read."""
-        return 0 if self._turns.busy else INPUT_LIMIT - len(self._keys)
+        return 0 if self._turns.busy or self.session.ended else INPUT_LIMIT - len(self._keys)
 
     def receive(self, data: bytes) -> None:
         """Take keys."""
@@ -93,18 +95,31 @@ class HmpMonitor:
         line, used = self._editor.feed(bytes(self._keys))
         del self._keys[:used]
         if line is not None:
-            self._run(line)
+            if self._run(line):
+                return False
+            if self.session.ended:
+                self._keys.clear()
+                return False
             self._editor.start()
         return bool(self._keys)
 
-    def _run(self, line: str) -> None:
+    def _run(self, line: str) -> bool:
+        """Do a line; whether it is not over yet."""
         from ratite.monitor.hmp.command import Shell
         from ratite.monitor.hmp.shell import run_line
 
         if trace := self._vm.log.trace:
             trace(handle_hmp_command, self._chardev.id, line)
-        text = run_line(Shell(self._vm, self.session), line)
-        self._show(text.replace("\n", "\r\n"))
+        found = run_line(Shell(self._vm, self.session), line)
+        if isinstance(found, Later):
+            self._turns.wait_for(found, self._over)
+            return True
+        self._show(found.replace("\n", "\r\n"))
+        return False
+
+    def _over(self, outcome: Outcome) -> None:
+        self._show(outcome().replace("\n", "\r\n"))
+        self._editor.start()
 
     def _completions(self, line: str) -> list[str]:
         from ratite.monitor.hmp.command import Shell

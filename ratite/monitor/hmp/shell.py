@@ -7,10 +7,11 @@ import traceback
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.monitor.errors import QmpError
-from ratite.monitor.hmp.command import COMMANDS, INFO, HmpCommand, Refusal, Shell, UsageError, load
+from ratite.monitor.hmp.command import COMMANDS, INFO, Refusal, Shell, UsageError, load
+from ratite.monitor.later import Later, Outcome
 
 
-def run_line(shell: Shell, line: str) -> str:
+def run_line(shell: Shell, line: str) -> str | Later:
     """Do what a line says; the answer is the text to print, each line with its end."""
     load()
     line = line.strip()
@@ -29,7 +30,7 @@ def run_line(shell: Shell, line: str) -> str:
             return f"unknown command: '{shown}'\n"
     if not command.available(shell.vm):
         return f"Command '{shown}' not available until machine initialization has completed.\n"
-    return _run(shell, command, shown, rest)
+    return _told(shown, lambda: command.run(shell, rest))
 
 
 def _split_name(line: str) -> tuple[str, str]:
@@ -39,9 +40,13 @@ def _split_name(line: str) -> tuple[str, str]:
     return name, line[len(name) :]
 
 
-def _run(shell: Shell, command: HmpCommand, shown: str, rest: str) -> str:
+def _told(shown: str, outcome: Outcome) -> str | Later:
+    """What is printed of a command's result, or of what is wrong with it."""
     try:
-        return command.run(shell, rest)
+        result: str | Later | None = outcome()
+        if isinstance(result, Later):
+            return result.then(lambda known: _told(shown, known))
+        return result or ""
     except UsageError as error:
         return f'{error}\nTry "help {shown}" for more information\n'
     except Refusal as error:
