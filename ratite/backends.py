@@ -19,6 +19,7 @@ from ratite.chardev import (
 from ratite.core.disk import OnError
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
+from ratite.core.keyval import IDENTIFIER_RULE, is_identifier
 from ratite.devices.notice import IoFailed, Notify, ThresholdPassed, ignore
 from ratite.machines.config import (
     BlockdevConfig,
@@ -28,7 +29,7 @@ from ratite.machines.config import (
     ObjectConfig,
     PropertyValue,
 )
-from ratite.qom import Container, find_type, keyword_arguments
+from ratite.qom import Container, Object, Required, find_type, keyword_arguments
 
 
 class ResolvePath(Protocol):
@@ -36,6 +37,19 @@ class ResolvePath(Protocol):
 
     def __call__(self, path: str, writes: bool, /, *, reads: bool = True) -> str:
         """`writes` and `reads`: what it is opened for. Raises `HostError`."""
+
+
+def _check_names(cls: type[Object], wanted: ObjectConfig) -> None:
+    """Raise `ConfigError` for a wrong id, and properties that are not there or must be."""
+    known = cls.properties()
+    for name in wanted.properties:
+        if name not in known:
+            raise ConfigError(f"Parameter '{name}' is unexpected")
+    for entry in known.values():
+        if entry.default is Required.REQUIRED and entry.name not in wanted.properties:
+            raise ConfigError(f"Parameter '{entry.name}' is missing")
+    if not is_identifier(wanted.id):
+        raise ConfigError("Parameter 'id' expects an identifier", hint=IDENTIFIER_RULE)
 
 
 class Backends:
@@ -161,17 +175,22 @@ class Backends:
     def add_object(self, wanted: ObjectConfig) -> None:
         """Make a user's object."""
         found = find_type(wanted.type_name)
-        if found is None:
-            raise ConfigError(f"invalid object type: {wanted.type_name}")
+        if found is None or not found.is_user_creatable():
+            raise ConfigError(
+                f"Parameter 'qom-type' does not accept value '{wanted.type_name}'",
+                hint="`-object help` lists what there is",
+            )
+        _check_names(found, wanted)
+        given = keyword_arguments(
+            found, dict(wanted.properties), self.resolve, strict=wanted.strict
+        )
         if wanted.id in self.objects:
             raise ConfigError(
                 f"attempt to add duplicate property '{wanted.id}' to object (type 'container')"
             )
-        made = found(**keyword_arguments(found, dict(wanted.properties), self.resolve))
-        complete = getattr(made, "complete", None)
-        if complete is not None:
-            complete()
+        made: Any = found(**given)
         made.id = wanted.id
+        made.complete()
         self.object_root.add_child(wanted.id, made)
         self.objects[wanted.id] = made
 

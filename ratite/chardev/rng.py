@@ -61,7 +61,8 @@ class RngRandom(RngBackend):
         try:
             self._fd = os.open(self.filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise HostError.from_os("open the entropy source", error, self.filename) from error
+            text = f"Could not open '{self.filename}': {error.strerror}"
+            raise HostError(text, error.errno or 0) from error
 
     def request(self, size: int, /) -> bytes:
         """Return up to `size` bytes; fewer, or none, if the source has no more at the moment."""

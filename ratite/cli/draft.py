@@ -127,5 +127,5 @@ def _check_unique(option: str, ids: Iterable[str]) -> None:
     seen: set[str] = set()
     for id in ids:
         if id in seen:
-            raise ConfigError(f"{option}: id '{id}' is given twice; each needs its own")
+            raise ConfigError(f"{option}: Duplicate ID '{id}' for {option[1:]}")
         seen.add(id)

@@ -64,6 +64,7 @@ class CpuModel(Object):
 
     type_name = "cpu"
     abstract = True
+    value_type_names = {}
 
     @classmethod
     def lineage(cls) -> tuple[str, ...]:

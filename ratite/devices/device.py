@@ -30,6 +30,7 @@ class Device(Object):
 
     type_name = "device"
     abstract = True
+    value_type_names = {}
 
     mmio_size: int = 0
     """Bytes of the register region; 0 for a device that has none. A subclass or instance sets it.

@@ -142,7 +142,10 @@ class VirtRiscv(RiscvMachine):
         """`-global virtio-mmio.force-legacy=`: QEMU's default is on."""
         for default in self.config.globals:
             if default.driver == "virtio-mmio" and default.property == "force-legacy":
-                return default.value not in ("off", "false", "no", "0")
+                wanted = VirtioMmio.properties()[default.property].parse(
+                    default.driver, default.value
+                )
+                return bool(wanted)
         return True
 
     # -- boot

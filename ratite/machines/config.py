@@ -122,6 +122,7 @@ class DeviceConfig:
     id: str | None = None
     properties: Properties = field(default_factory=dict)
     origin: str = field(default="", compare=False)  # file and line of -readconfig
+    strict: bool = False  # the properties have the types of JSON: a text is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class ObjectConfig:
     id: str
     properties: Properties = field(default_factory=dict)
     origin: str = field(default="", compare=False)  # file and line of -readconfig
+    strict: bool = False  # as in `DeviceConfig`
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +316,7 @@ class MachineConfig:
     cpu: CpuConfig = CpuConfig()
     memory: MemoryConfig = MemoryConfig()
     memory_backend: str | None = None  # -machine memory-backend=: where main memory comes from
+    merge_memory: bool = True  # -machine mem-merge=: the host may keep equal pages once
     dump_guest_core: bool = True  # -machine dump-guest-core=: whether core dumps have guest memory
     smp: SmpConfig = SmpConfig()
     boot: BootConfig = BootConfig()

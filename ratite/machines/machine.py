@@ -314,6 +314,8 @@ class Machine(Object):
         block = self._ram_block(name, size)
         if not self.config.dump_guest_core:
             block.leave_out_of_dumps()
+        if self.config.merge_memory:
+            block.let_merge()
         region = MemoryRegion.ram(name, block)
         self._unattached.add_child(f"{name}[*]", region)
         self.memory_root.add_subregion(at, region)
@@ -371,13 +373,8 @@ class Machine(Object):
         """What `-device` asks for, on the bus that it names or the first free one. Errors name the
         option.
         """
-        cls = find_type(wanted.driver)
-        if cls is None or not issubclass(cls, Device) or not cls.is_pluggable():
-            raise ConfigError(
-                f"-device: '{wanted.driver}' is not a valid device model name; "
-                "`-device help` lists them"
-            )
         with blaming(f"-device {wanted.driver}"):
+            cls = pluggable(wanted.driver)
             return self.plug_device(cls, wanted, self.bus_for(cls, wanted))
 
     def bus_for(self, cls: type[Device], wanted: DeviceConfig) -> Bus:
@@ -401,9 +398,11 @@ class Machine(Object):
         if wanted.id in self._peripheral.children:
             raise ConfigError(f"Duplicate device ID '{wanted.id}'")
         properties = {name: value for name, value in wanted.properties.items() if name != "bus"}
-        for default in self.config.globals:
-            if default.driver == wanted.driver:
-                properties.setdefault(default.property, default.value)
+        defaults = {
+            default.property: default.value
+            for default in self.config.globals
+            if cls.is_of(default.driver) and default.property not in properties
+        }
         claimed: list[Claimed] = []
 
         def resolve(kind: str, id: str) -> object | None:
@@ -413,7 +412,11 @@ class Machine(Object):
             return found
 
         try:
-            device = cls(**keyword_arguments(cls, properties, resolve))
+            device = cls(
+                **keyword_arguments(
+                    cls, properties, resolve, strict=wanted.strict, defaults=defaults
+                )
+            )
         except BaseException:
             for backend in claimed:
                 backend.release()
@@ -582,6 +585,20 @@ def _check_global(default: GlobalConfig) -> None:
         raise ConfigError(f"-global: there is no driver '{default.driver}'")
     if default.property not in found.properties():
         raise ConfigError(f"-global: Property '{default.driver}.{default.property}' not found")
+
+
+def pluggable(driver: str) -> type[Device]:
+    """The class of what users can plug in under this name. Raises `ConfigError`."""
+    cls = find_type(driver)
+    if cls is None or not issubclass(cls, Device):
+        raise ConfigError(
+            f"'{driver}' is not a valid device model name", hint="`-device help` lists them"
+        )
+    if cls.is_abstract():
+        raise ConfigError("Parameter 'driver' expects a non-abstract device type")
+    if not cls.user_creatable:
+        raise ConfigError("Parameter 'driver' expects a pluggable device type")
+    return cls
 
 
 def machine_types(isa: str) -> dict[str, type[Machine]]:

@@ -82,12 +82,13 @@ def test_no_name_is_used_twice() -> None:
         ("-dtb D", "boot.dtb", Path("D")),
         ("-bios none", "boot.bios", "none"),
         ("-device a,id=d,p=1", "devices", (DeviceConfig("a", "d", {"p": "1"}),)),
-        ('-device {"driver":"a","p":1}', "devices", (DeviceConfig("a", None, {"p": 1}),)),
+        ('-device {"driver":"a","p":1}', "devices",
+         (DeviceConfig("a", None, {"p": 1}, strict=True),)),
         ("-global a.b.c=d=e", "globals", (GlobalConfig("a.b", "c", "d=e"),)),
         ("-global driver=a,property=b,value=c", "globals", (GlobalConfig("a", "b", "c"),)),
         ("-object rng-builtin,id=r", "objects", (ObjectConfig("rng-builtin", "r"),)),
         ('-object {"qom-type":"rng-builtin","id":"r"}', "objects",
-         (ObjectConfig("rng-builtin", "r"),)),
+         (ObjectConfig("rng-builtin", "r", strict=True),)),
         ("-accel kvm -accel tcg", "accels", (AccelConfig("kvm"), AccelConfig("tcg"))),
         ("-icount 3", "icount", IcountConfig(3)),
         ("-icount shift=auto,sleep=off", "icount", IcountConfig(None, sleep=False)),
@@ -262,8 +263,8 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
          "-drive: 'read-only' and its alias 'readonly' can't be used at the same time"),
         ("-drive file=x,format=raw,driver=raw",
          "-drive: Cannot specify both 'driver' and 'format'"),
-        ("-drive file=x,id=1", "-drive: id '1': a letter first, then letters, digits, "
-         "'-', '.', '_'"),
+        ("-drive file=x,id=1", "-drive: Parameter 'id' expects an identifier; a letter "
+         "first, then letters, digits, '-', '.', '_'"),
         ("-drive file=x,offset=half", "-drive: Parameter 'offset' expects integer"),
         ("-blockdev file,read-only=maybe", "-blockdev: Parameter 'read-only' expects 'on' or "
          "'off'"),
@@ -275,16 +276,17 @@ def test_help_is_asked_for(arguments: str, topic: Topic, name: str | None) -> No
         ("-drive file=x,readonly=maybe", "-drive: readonly: 'maybe' is neither 'on' nor 'off'"),
         (
             "-drive file=x,id=d -drive file=y,id=d",
-            "-drive: id 'd' is given twice; each needs its own",
+            "-drive: Duplicate ID 'd' for drive",
         ),
         (
             "-drive file=x,index=1 -drive file=y,index=1",
             "-drive: two drives with if=none,index=1",
         ),
-        ("-device id=x", "-device: 'driver' is missing"),
+        ("-device id=x", "-device: Parameter 'driver' is missing"),
         ("-device a,id=1x",
-         "-device: id '1x': a letter first, then letters, digits, " "'-', '.', '_'"),
-        ("-object rng-builtin", "-object: 'id' is missing"),
+         "-device: Parameter 'id' expects an identifier; a letter first, then letters, digits, "
+         "'-', '.', '_'"),
+        ("-object rng-builtin", "-object: Parameter 'id' is missing"),
         ("-icount 11", "-icount: shift: 11 is out of range: 0 to 10"),
         ("-action reboot=no", "-action: reboot: 'no' is not known; known: reset, shutdown"),
         ("-d intt", "-d: 'intt' is no log item; did you mean 'int'?"),

@@ -23,7 +23,7 @@ from ratite.devices.block.backend import BlockBackend
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
-from ratite.qom import Backend, Doc, Named, Object, PropertyGroup, Size, UInt16, UInt32
+from ratite.qom import Backend, Doc, Named, Object, PropertyGroup, Size, TypeName, UInt16, UInt32
 
 F_SEG_MAX = 1 << 2
 F_GEOMETRY = 1 << 4
@@ -76,6 +76,10 @@ def virtio_blk_req_complete(vdev: Object, head: int, status: int) -> str:
     return f"vdev {vdev.path} req {head} status {status}"
 
 
+_POLICY = TypeName("BlockdevOnError")
+_POLICIES = "Error handling policy, report/ignore/enospc/stop/auto"
+
+
 @dataclass(frozen=True)
 class BlockOptions(PropertyGroup):
     """Properties that every disk has."""
@@ -93,12 +97,16 @@ class BlockOptions(PropertyGroup):
     share_rw: Annotated[bool, Doc("let others write to the image")] = False
     account_invalid: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
     account_failed: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
-    rerror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
-        OnError.AUTO
-    )
-    werror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
-        OnError.AUTO
-    )
+    rerror: Annotated[
+        OnError,
+        TypeName("BlockdevOnError"),
+        Doc("Error handling policy, report/ignore/enospc/stop/auto"),
+    ] = OnError.AUTO
+    werror: Annotated[
+        OnError,
+        TypeName("BlockdevOnError"),
+        Doc("Error handling policy, report/ignore/enospc/stop/auto"),
+    ] = OnError.AUTO
     cyls: UInt32 = 0
     heads: UInt32 = 0
     secs: UInt32 = 0

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from ratite.cpu.riscv import MODELS, RiscvVcpu
 from ratite.machines.machine import machine_types
-from ratite.machines.memory_backend import MemoryBackend
+from ratite.machines.memory_backend import HostMemPolicy, MemoryBackend, MemoryOptions
 from ratite.monitor.command import command
 from ratite.monitor.commands.control import Target
 from ratite.monitor.errors import DeviceNotActive, QmpError
@@ -186,15 +186,6 @@ def query_memory_size_summary(vm: Vm) -> MemoryInfo:
     return MemoryInfo(vm.machine.memory_size)
 
 
-class HostMemPolicy(Enum):
-    """Where the host takes memory from."""
-
-    DEFAULT = "default"
-    PREFERRED = "preferred"
-    BIND = "bind"
-    INTERLEAVE = "interleave"
-
-
 @dataclass(frozen=True)
 class Memdev:
     """One memory backend."""
@@ -214,17 +205,29 @@ class Memdev:
 def query_memdev(vm: Vm) -> list[Memdev]:
     """The memory backends: guest RAM."""
     chosen = [node for node in vm.root.walk() if isinstance(node, MemoryBackend)]
-    shown = [
-        _memdev(node.id, node.size, share=node.share, prealloc=node.prealloc) for node in chosen
-    ]
+    shown = [_memdev(node.id, node.memory, share=node.share) for node in chosen]
     if vm.initialized and vm.config.memory_backend is None and vm.machine.ram_id:
-        shown.append(_memdev(vm.machine.ram_id, vm.machine.memory_size))
+        options = MemoryOptions(
+            vm.machine.memory_size,
+            merge=vm.config.merge_memory,
+            dump=vm.config.dump_guest_core,
+        )
+        shown.append(_memdev(vm.machine.ram_id, options, share=False))
     return shown
 
 
-def _memdev(id: str, size: int, *, share: bool = False, prealloc: bool = False) -> Memdev:
-    policy = HostMemPolicy.DEFAULT
-    return Memdev(size, True, True, prealloc, share, [], policy, id, True)
+def _memdev(id: str, memory: MemoryOptions, *, share: bool) -> Memdev:
+    return Memdev(
+        memory.size,
+        memory.merge,
+        memory.dump,
+        memory.prealloc,
+        share,
+        list(memory.host_nodes),
+        memory.policy,
+        id,
+        memory.reserve,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ to answer questions about them.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,11 +13,12 @@ from ratite.devices import Device
 from ratite.machines.config import ObjectConfig
 from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import Rest, command
-from ratite.monitor.errors import DeviceNotFound, QmpError, missing, unexpected
+from ratite.monitor.errors import DeviceNotFound, QmpError
 from ratite.monitor.types import (
     BOOL,
     INT,
     STR,
+    ArrayType,
     Member,
     ObjectType,
     Type,
@@ -28,10 +28,14 @@ from ratite.monitor.vm import Vm
 from ratite.qom import Doc, Object, Property, find_type, registry
 from ratite.qom.property import Form, Required
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
 USER_CREATABLE = "user-creatable"
 """The interface of what `object-add` makes, as management clients call it."""
-_FORMS: dict[Form, Type] = {Form.BOOL: BOOL, Form.INT: INT, Form.SIZE: INT}
+_FORMS: dict[Form, Type] = {
+    Form.BOOL: BOOL,
+    Form.INT: INT,
+    Form.SIZE: INT,
+    Form.INTS: ArrayType(INT),
+}
 
 
 def find_object(vm: Vm, path: str) -> Object:
@@ -74,7 +78,7 @@ def qom_get(vm: Vm, path: str, property: str) -> Any:
 @command("qom-set", preconfig=True)
 def qom_set(vm: Vm, path: str, property: str, value: Any) -> None:
     """Set a property."""
-    find_object(vm, path).set_property(property, value, vm.backends.resolve)
+    find_object(vm, path).set_property(property, value, vm.backends.resolve, strict=True)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def qom_list_types(
 def _is_of(cls: type[Object], name: str) -> bool:
     if name == USER_CREATABLE:
         return cls.is_user_creatable()
-    return name == cls.type_name or name in cls.lineage()
+    return cls.is_of(name)
 
 
 def _describe(entry: Property) -> ObjectPropertyInfo:
@@ -178,19 +182,7 @@ def object_add(
     properties: Rest,
 ) -> None:
     """Make an object, with properties as its type has them."""
-    cls = find_type(qom_type)
-    if cls is None or not cls.is_user_creatable():
-        raise QmpError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
-    known = cls.properties()
-    for name in properties:
-        if name not in known:
-            raise unexpected(name)
-    for entry in known.values():
-        if entry.default is Required.REQUIRED and entry.name not in properties:
-            raise missing(entry.name)
-    if not _IDENTIFIER.fullmatch(id):
-        raise QmpError("Parameter 'id' expects an identifier")
-    vm.backends.add_object(ObjectConfig(qom_type, id, properties))
+    vm.backends.add_object(ObjectConfig(qom_type, id, properties, strict=True))
 
 
 def _is_used(vm: Vm, found: Object) -> bool:

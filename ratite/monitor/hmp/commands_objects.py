@@ -8,7 +8,7 @@ from typing import Annotated
 
 from ratite.core.keyval import parse_keyval
 from ratite.devices import Device
-from ratite.machines.config import ChardevConfig
+from ratite.machines.config import ChardevConfig, ObjectConfig, PropertyValue
 from ratite.monitor.commands import chardevs, descriptors, devices, objects
 from ratite.monitor.errors import QmpError, missing
 from ratite.monitor.hmp.command import Completed, Flag, Number, Rest, Shell, hmp
@@ -61,13 +61,15 @@ def qom_set(
     shell: Shell, path: Path, property: str, value: Rest, json_: Annotated[bool, Flag("j")] = False
 ) -> None:
     """Set a property, from text or JSON."""
-    given: object = value
     if json_:
         try:
             given = json.loads(value)
         except ValueError as error:
             raise QmpError(f"JSON parse error, {error}") from None
-    objects.qom_set(shell.vm, path, property, given)
+        objects.qom_set(shell.vm, path, property, given)
+        return
+    target = objects.find_object(shell.vm, path)
+    target.set_property(property, value, shell.vm.backends.resolve)
 
 
 @hmp("object_add", "create QOM object", preconfig=True)
@@ -77,7 +79,7 @@ def object_add(shell: Shell, object: Rest) -> None:
     kind, id = given.pop("qom-type", None), given.pop("id", None)
     if kind is None or id is None:
         raise missing("qom-type" if kind is None else "id")
-    objects.object_add(shell.vm, kind, id, dict(given))
+    shell.vm.backends.add_object(ObjectConfig(kind, id, dict[str, PropertyValue](given)))
 
 
 def _object_ids(shell: Shell) -> Iterable[str]:

@@ -1,0 +1,71 @@
+"""The same objects and devices as of QEMU 7.2, whose answers transcripts keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ratite.memory.host import MAX_NODES, HostMemory, NumaPolicy
+from tests.monitor.conftest import MakeVm
+from tests.monitor.golden.transcript import MACHINE, Scene
+
+FOLDER = Path(__file__).with_name("golden") / "objects"
+
+EXPLAINED = {
+    'object-add {"qom-type": "secret", "id": "s4", "file": "/nope"}': "GLib's text",
+    "query-memdev": "QEMU lists them in the order of a hash table",
+}
+"""Commands whose answers differ, and why."""
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FOLDER.glob("*.txt")))
+def test_objects_and_devices_answer_like_qemus(make_vm: MakeVm, name: str) -> None:
+    scene = Scene.read(FOLDER / f"{name}.txt")
+    qmp = make_vm(scene.options, MACHINE).client()
+    ours = scene.answered(qmp.ask)
+    differing = [
+        f"> {command}\n{answer}instead of\n{wanted}"
+        for (command, answer), (_, wanted) in zip(ours.steps, scene.steps, strict=True)
+        if answer != wanted and command not in EXPLAINED
+    ]
+    assert not differing, "\n".join(differing)
+
+
+def test_memory_is_bound_to_nodes_of_the_host(make_vm: MakeVm) -> None:
+    try:
+        HostMemory(4096).bind(NumaPolicy.BIND, [0])
+    except OSError as error:
+        pytest.skip(f"the host does not let memory be bound: {error}")
+    qmp = make_vm().client()
+    wanted = {"size": 4096, "host_nodes": [0], "policy": "bind"}
+    qmp.result("object-add", qom_type="memory-backend-ram", id="m0", **wanted)
+    (shown,) = [entry for entry in qmp.result("query-memdev") if entry["id"] == "m0"]
+    assert (shown["host-nodes"], shown["policy"]) == ([0], "bind")
+    wanted["host_nodes"] = [MAX_NODES - 1]
+    answer = qmp.error("object-add", qom_type="memory-backend-ram", id="m1", **wanted)
+    assert answer[1].startswith("cannot bind memory to host NUMA nodes: ")
+
+
+def test_a_file_for_memory_is_checked_when_the_object_is_made(
+    make_vm: MakeVm, tmp_path: Path
+) -> None:
+    qmp = make_vm().client()
+
+    def add(**more: object) -> str:
+        answer = qmp.command("object-add", qom_type="memory-backend-file", id="f", **more)
+        return str(answer.get("error", {}).get("desc", ""))
+
+    small = tmp_path / "small"
+    small.write_bytes(bytes(4096))
+    assert (
+        add(size=8192, mem_path=str(small))
+        == "backing store size 0x1000 does not match 'size' option 0x2000"
+    )
+    text = "alignment 0x3 must be multiples of page size 0x1000"
+    assert add(size=4096, mem_path=str(tmp_path / "new"), align=3) == text
+    assert not (tmp_path / "new").exists()
+    assert "unable to map backing store" in add(size=1 << 60, mem_path=str(tmp_path / "huge"))
+    assert not (tmp_path / "huge").exists()
+    assert add(size=4096, mem_path=str(tmp_path), share=True) == ""  # a file without a name there
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["small"]
