@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from ratite.cli.draft import Display, Topic, Wanted
 from ratite.cli.keyval import suggest
-from ratite.cli.machine_option import PROPERTIES
+from ratite.cli.machine_option import ACCEL
 from ratite.core import ConfigError
 from ratite.core.log import help_text as log_help
 from ratite.core.trace import event_names
 from ratite.devices import Device
-from ratite.qom import Object, registry
+from ratite.machines.facts import infos
+from ratite.qom import Object, PropertyInfo, registry
 
 _CATEGORIES = (
     "Controller/Bridge/Hub",
@@ -149,7 +150,10 @@ def _machine_properties(name: str) -> str:
         raise ConfigError(
             f"-machine: unsupported machine type '{name}'{_hint(name, boards, '-machine')}"
         )
-    common = [f"{f'  {key}=<string>':<24} - {text}" for key, text in PROPERTIES.items()]
+    common = [
+        f"{f'  {entry.name}=<{entry.type_name}>':<24} - {entry.description}"
+        for entry in (*infos(), PropertyInfo("accel", "string", ACCEL))
+    ]
     own = [entry.help_line() for entry in board.properties().values()]
     return _property_list(board.type_name, [*common, *own])
 

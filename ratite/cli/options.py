@@ -94,6 +94,7 @@ class Option:
     action: Action
     topic: Topic | None = None  # what `help` as its value shows
     section: str = ""  # its name in files of -readconfig, and where options are asked for
+    keys: str = ""  # further ones, as `form` has them
 
 
 def _text(text: str) -> str:
@@ -207,7 +208,9 @@ OPTIONS: tuple[Option, ...] = (
            "[,detect-zeroes=on|off|unmap][,aio=threads|native|io_uring][,node-name=NAME]"
            "[,bps=N][,iops=N][,group=NAME][,throttling.LIMIT=N][,file.OPTION=VALUE]",
            "a drive with a disk image; -device or if= says what uses it",
-           Append("drives", storage.drive), section="drive"),
+           Append("drives", storage.drive), section="drive",
+           keys="read-only=on|off,stats-account-invalid=on|off,stats-account-failed=on|off,"
+           "copy-on-read=off"),
     Option("blockdev", S, "driver=raw|file|host_device|null-co,node-name=NAME[,...], or JSON",
            "a block node, with the options of blockdev-add", Append("blockdevs", storage.blockdev)),
 
@@ -215,7 +218,8 @@ OPTIONS: tuple[Option, ...] = (
            "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES,
            section="device"),
     Option("global", D, "TYPE.PROP=VALUE", "another default for a property of a device type",
-           Append("globals", convert.global_), section="global"),
+           Append("globals", convert.global_), section="global",
+           keys="driver=TYPE,property=PROP,value=TEXT"),
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
            Append("objects", convert.object_), Topic.OBJECTS, section="object"),
     Option("audiodev", D, "[driver=]none,id=ID, or JSON", "accepted: no machine has sound",

@@ -51,6 +51,15 @@ class SmpConfig:
     threads: int = 1
 
 
+@dataclass(frozen=True)
+class BootOrder:
+    """`-boot`: accepted, and told to who asks; the guest's firmware decides. None: not given."""
+
+    order: str | None = None
+    once: str | None = None
+    strict: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BootConfig:
     """What is put into the guest's memory before it starts."""
@@ -61,6 +70,9 @@ class BootConfig:
     dtb: Path | None = None
     bios: str | None = None  # "none", "default", "builtin" or a file; None: the board's default
     dump_dtb: Path | None = None  # write the device tree here and end
+    dt_compatible: str = ""  # of the generated tree's root; empty: the board's
+    first_phandle: int = 0  # the first handle in the generated tree; 0: 1
+    order: BootOrder = BootOrder()
 
 
 class DriveInterface(Enum):

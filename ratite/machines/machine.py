@@ -32,15 +32,17 @@ from ratite.devices.bus import find_bus, find_free_bus, name_buses
 from ratite.devices.notice import Notify, ignore
 from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
+from ratite.machines import facts
 from ratite.machines.boot import Blob
+from ratite.machines.boot_order import check_index
 from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
-from ratite.machines.facts import facts_of
 from ratite.machines.memory_backend import MemoryBackend
 from ratite.memory import AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
 from ratite.qom import (
     Container,
     Fact,
     Object,
+    PropertyInfo,
     find_type,
     keyword_arguments,
     reset_tree,
@@ -78,6 +80,8 @@ class Backends(Protocol):
 
 
 ZEROS = bytes(MiB)
+USER_DEVICES = ("peripheral", "peripheral-anon")
+"""Where devices of the user's are: those with an id, and the others."""
 EngineFactory = Callable[[RamList, AddressSpace], Engine]
 
 
@@ -215,8 +219,8 @@ class Machine(Object):
         self._unattached.add_child("sysbus", self.system_bus)
         self._unattached.add_child("system[*]", self.memory_root)
         self._unattached.add_child("io[*]", self._io.root)
-        self.add_child("peripheral", self._peripheral)
-        self.add_child("peripheral-anon", self._anonymous)
+        for child, devices in zip(USER_DEVICES, (self._peripheral, self._anonymous), strict=True):
+            self.add_child(child, devices)
         self.engine = environment.engine(self.ram, self.memory)
         try:
             with self.lock:
@@ -359,11 +363,19 @@ class Machine(Object):
                 start_ns += int(zone.total_seconds()) * 1_000_000_000
         return clock, start_ns - (0 if clock is self.clock else host_ns)
 
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names, and the children that every machine has."""
+        found = [*super().fact_infos(), *facts.infos()]
+        if not cls.is_abstract():
+            found += [PropertyInfo(name, "child<container>") for name in USER_DEVICES]
+        return found
+
     def facts(self) -> list[Fact]:
         """What clients can read; before the machine is built that is its type."""
         if "config" not in self.__dict__:
             return super().facts()
-        return [*super().facts(), *facts_of(self.config, self.memory_size)]
+        return [*super().facts(), *facts.facts_of(self.config, self.memory_size)]
 
     def resolve_backend(self, kind: str, id: str) -> object | None:
         """A property's value where it names a backend or an object."""
@@ -420,6 +432,11 @@ class Machine(Object):
         except BaseException:
             for backend in claimed:
                 backend.release()
+            raise
+        try:
+            check_index(device, self.walk())
+        except ConfigError:
+            release_backends(device)
             raise
         device.log = self.log
         device.notify = self.environment.on_notice

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ratite.core.errors import ConfigError, HostError
-from ratite.qom import Doc, Object
+from ratite.qom import Doc, Object, TypeName
 
 SIZE_LIMIT = 1 << 20
 """Bytes that a secret may have."""
@@ -35,7 +35,7 @@ class Secret(Object):
         *,
         data: Annotated[str, Doc("the secret itself; others may see the command line")] = "",
         file: Annotated[str, Doc("a file that has it")] = "",
-        format: SecretFormat = SecretFormat.RAW,
+        format: Annotated[SecretFormat, TypeName("QCryptoSecretFormat")] = SecretFormat.RAW,
     ) -> None:
         super().__init__()
         self.data = data

@@ -43,6 +43,7 @@ class PropertyInfo:
 
     name: str
     type_name: str
+    description: str = ""
 
 
 class Object:
@@ -210,6 +211,11 @@ class Object:
     def frozen(self) -> bool:
         """True once properties cannot be set any more."""
         return False
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` of every instance names. A subclass adds its own."""
+        return [PropertyInfo("type", "string")]
 
     def facts(self) -> list[Fact]:
         """What clients can read besides the declared properties. A subclass adds its own."""

@@ -324,7 +324,7 @@ def declared_properties(cls: type, names: Mapping[str, str] = NOTHING) -> Mappin
         default = Required.REQUIRED if parameter.default is parameter.empty else parameter.default
         hint = hints[parameter.name]
         if isinstance(hint, type) and issubclass(hint, PropertyGroup):
-            group = _group_properties(parameter.name, hint)
+            group = group_properties(parameter.name, hint)
             found.update((entry.name, entry) for entry in group)
         else:
             entry = _property(parameter.name, parameter.name, hint, default)
@@ -383,7 +383,8 @@ def build_groups(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _group_properties(parameter: str, group: type[PropertyGroup]) -> list[Property]:
+def group_properties(parameter: str, group: type[PropertyGroup]) -> list[Property]:
+    """The properties that a constructor's parameter of this class stands for."""
     assert dataclasses.is_dataclass(group)
     hints = typing.get_type_hints(group, include_extras=True)
     return [

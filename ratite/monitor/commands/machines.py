@@ -356,12 +356,22 @@ def query_stats_schemas(provider: str | None = None) -> list[Any]:
     return []
 
 
+class CommandLineParameterType(Enum):
+    """What a key's value is."""
+
+    STRING = "string"
+    BOOLEAN = "boolean"
+    NUMBER = "number"
+    SIZE = "size"
+
+
 @dataclass(frozen=True)
 class CommandLineParameterInfo:
     """One key of an option's value."""
 
     name: str
-    type: str
+    type: CommandLineParameterType
+    help: str | None = None
 
 
 @dataclass(frozen=True)
@@ -379,7 +389,13 @@ def query_command_line_options(
     """The options of the command line that take keys and values."""
     found = [
         CommandLineOptionInfo(
-            info.name, [CommandLineParameterInfo(name, kind) for name, kind in info.keys]
+            info.name,
+            [
+                CommandLineParameterInfo(
+                    key.name, CommandLineParameterType(key.type_name), key.help or None
+                )
+                for key in info.keys
+            ],
         )
         for info in vm.command_line_options()
         if option in (None, info.name)

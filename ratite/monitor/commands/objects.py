@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ratite.devices import Device
 from ratite.machines.config import ObjectConfig
 from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import Rest, command
@@ -25,7 +24,7 @@ from ratite.monitor.types import (
     word_type,
 )
 from ratite.monitor.vm import Vm
-from ratite.qom import Doc, Object, Property, find_type, registry
+from ratite.qom import Doc, Object, Property, PropertyInfo, find_type, registry
 from ratite.qom.property import Form, Required
 
 USER_CREATABLE = "user-creatable"
@@ -138,14 +137,13 @@ def qom_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
     cls = find_type(typename)
     if cls is None:
         raise DeviceNotFound(f"Class '{typename}' not found")
-    common = [ObjectPropertyInfo("type", "string")]
-    if issubclass(cls, Device):
-        common.append(ObjectPropertyInfo("parent_bus", "link<bus>"))
-        flags = ("realized", "hotplugged", "hotpluggable")
-        common += [ObjectPropertyInfo(name, "bool") for name in flags]
-    return common + [
-        ObjectPropertyInfo(entry.name, entry.type_name, entry.description or None)
+    declared = [
+        PropertyInfo(entry.name, entry.type_name, entry.description)
         for entry in cls.properties().values()
+    ]
+    return [
+        ObjectPropertyInfo(info.name, info.type_name, info.description or None)
+        for info in (*cls.fact_infos(), *declared)
     ]
 
 
