@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from ratite.memory.host import MAX_NODES, HostMemory, NumaPolicy
+from ratite.monitor.hmp.command import Shell
+from ratite.monitor.hmp.shell import completions
+from ratite.monitor.session import Session
 from tests.monitor.conftest import MakeVm
 from tests.monitor.golden.transcript import MACHINE, Scene
 
@@ -14,6 +17,8 @@ FOLDER = Path(__file__).with_name("golden") / "objects"
 
 EXPLAINED = {
     'object-add {"qom-type": "secret", "id": "s4", "file": "/nope"}': "GLib's text",
+    "hmp device_add virtserialport,help": "`name` has a description",
+    "hmp device_add virtconsole,id=x,help": "likewise",
     "query-memdev": "QEMU lists them in the order of a hash table",
 }
 """Commands whose answers differ, and why."""
@@ -30,6 +35,39 @@ def test_objects_and_devices_answer_like_qemus(make_vm: MakeVm, name: str) -> No
         if answer != wanted and command not in EXPLAINED
     ]
     assert not differing, "\n".join(differing)
+
+
+def test_help_lists_what_can_be_made(make_vm: MakeVm) -> None:
+    qmp = make_vm().client()
+    devices = qmp.hmp("device_add help")
+    assert 'Input devices:\nname "virtconsole", bus virtio-serial-bus\n' in devices
+    objects = qmp.hmp("object_add help")
+    assert objects.startswith("List of user creatable objects:\n  ")
+    assert "  memory-backend-ram\n" in objects
+    assert qmp.hmp("object_add nope,help") == objects
+    text = qmp.hmp("object_add memory-backend-ram,help")
+    assert text.startswith("memory-backend-ram options:\n  dump=<bool>            - Set to 'off'")
+    assert "  policy=<HostMemPolicy> - Set the NUMA policy" in text
+    assert "size=<int>             - Size of the memory region" in text
+    assert qmp.hmp("device_add serial-mm,help").startswith("serial-mm options:\n")
+
+
+def test_types_and_ids_are_completed(make_vm: MakeVm) -> None:
+    machine = make_vm(
+        "-device virtio-serial-device,id=vs -chardev null,id=c -device virtconsole,chardev=c,id=vp "
+        "-object rng-builtin,id=r0"
+    )
+    shell = Shell(machine.vm, Session(machine.vm.backends.chardevs["c"]))
+    for line, words in {
+        "object_add memory-backend-r": ["memory-backend-ram"],
+        "object_add rng-": ["rng-builtin", "rng-random"],
+        "object_add he": ["help"],
+        "object_del ": ["r0"],
+        "device_add virtio-s": ["virtio-serial-device"],
+        "device_add he": ["help"],
+        "device_del v": ["vp"],  # not what cannot be taken out
+    }.items():
+        assert completions(shell, line) == words
 
 
 def test_memory_is_bound_to_nodes_of_the_host(make_vm: MakeVm) -> None:
