@@ -9,6 +9,7 @@ and where its value goes. `-h`, parsing, error texts and the tests follow from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -143,6 +144,23 @@ def _read_config(draft: Draft, text: str) -> None:
             draft.locate(option.action.field, section.where)
 
 
+_SETTABLE = {"device": "devices", "chardev": "chardevs", "object": "objects"}
+
+
+def _set(draft: Draft, text: str) -> None:
+    """`-set GROUP.ID.PROP=VALUE`: a property of something that an earlier option made."""
+    parts = re.fullmatch(r"([^.=]+)\.([^.=]+)\.([^=]+)=(.*)", text, re.DOTALL)
+    if parts is None:
+        raise ConfigError(f'can\'t parse: "{text}"', hint="it is GROUP.ID.PROP=VALUE")
+    group, id, name, value = parts.groups()
+    if group not in BY_SECTION:
+        raise ConfigError(f"There is no option group '{group}'{suggest(group, _SETTABLE)}")
+    if group not in _SETTABLE:
+        raise ConfigError(f"properties of '{group}' cannot be set{suggest(group, _SETTABLE)}")
+    if not draft.set_property(_SETTABLE[group], id, name, value):
+        raise ConfigError(f'there is no {group} "{id}" defined', hint="it must come before -set")
+
+
 def _nothing(draft: Draft, text: str) -> None:
     """An option without effect, for command lines written for QEMU."""
 
@@ -220,6 +238,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("global", D, "TYPE.PROP=VALUE", "another default for a property of a device type",
            Append("globals", convert.global_), section="global",
            keys="driver=TYPE,property=PROP,value=TEXT"),
+    Option("set", D, "GROUP.ID.PROP=VALUE", "a property of a device, chardev or object that an "
+           "earlier option made", Call(_set)),
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
            Append("objects", convert.object_), Topic.OBJECTS, section="object"),
     Option("audiodev", D, "[driver=]none,id=ID, or JSON", "accepted: no machine has sound",

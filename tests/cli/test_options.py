@@ -81,6 +81,8 @@ def test_no_name_is_used_twice() -> None:
         ("-append x,y", "boot.append", "x,y"),
         ("-dtb D", "boot.dtb", Path("D")),
         ("-bios none", "boot.bios", "none"),
+        ("-device a,id=d,p=1 -set device.d.p=2 -set device.d.q=,x", "devices",
+         (DeviceConfig("a", "d", {"p": "2", "q": ",x"}),)),
         ("-device a,id=d,p=1", "devices", (DeviceConfig("a", "d", {"p": "1"}),)),
         ('-device {"driver":"a","p":1}', "devices",
          (DeviceConfig("a", None, {"p": 1}, strict=True),)),

@@ -176,6 +176,12 @@ CASES = """
 -global virtio-rng-device.period=x -device virtio-rng-device | can't apply global virtio-rng-device.period=x: Parameter 'period' expects integer
 -global driver=virtio-rng-device,property=period | -global: options 'driver', 'property', and 'value' are required
 -global virtio-mmio.force-legacy=x       | Parameter 'force-legacy' expects 'on' or 'off'
+-set nosuch                              | -set: can't parse: "nosuch"
+-set nosuch.a.b=c                        | -set: There is no option group 'nosuch'
+-set drive.a.b=c                         | -set: properties of 'drive' cannot be set
+-set device.a.period=5 -device virtio-rng-device,id=a | -set: there is no device "a" defined
+-device virtio-rng-device,id=a -set device.a.nosuch=5 | Property 'virtio-rng-device.nosuch' not found
+-device virtio-rng-device,id=a -set device.a.period=0 | 'period' parameter expects a positive integer
 -global nosuch.force-legacy=off          | -global: there is no driver 'nosuch'
 -global virtio-mmio.nosuch=1             | -global: Property 'virtio-mmio.nosuch' not found
 -object nosuch,id=x                      | -object: Parameter 'qom-type' does not accept value 'nosuch'
