@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ratite.block import BlockLayer, Drive, Limits
+from ratite.block.throttle_object import ThrottleGroupObject
 from ratite.chardev import (
     CTRL_A,
     Chardev,
@@ -190,7 +191,13 @@ class Backends:
             )
         made: Any = found(**given)
         made.id = wanted.id
-        made.complete()
+        if isinstance(made, ThrottleGroupObject):
+            made.group = self.block.make_group(wanted.id)
+        try:
+            made.complete()
+        except BaseException:
+            self._forget(made)
+            raise
         self.object_root.add_child(wanted.id, made)
         self.objects[wanted.id] = made
 
@@ -198,6 +205,11 @@ class Backends:
         """Forget a user's object, which nobody uses."""
         gone = self.objects.pop(id)
         gone.unparent()
+        self._forget(gone)
+
+    def _forget(self, gone: Any) -> None:
+        if isinstance(gone, ThrottleGroupObject) and gone.group is not None:
+            self.block.drop_group(gone.group)
         close = getattr(gone, "close", None)
         if close is not None:
             close()
@@ -217,6 +229,8 @@ class Backends:
             try:
                 limits = Limits.of(wanted.limits)
                 self.block.set_limits(drive, limits, wanted.limits_group, wanted.id)
+                if wanted.limits_group is not None and not limits:
+                    self.block.join_group(drive, wanted.limits_group)
             except ConfigError:
                 self.block.remove_drive(drive)
                 raise

@@ -58,7 +58,8 @@ class MemoryBackend(Object):
     type_name = "memory-backend"
     abstract = True
 
-    used = False
+    in_use = False
+    """Whether a machine has the memory."""
 
     def __init__(self, *, memory: MemoryOptions, share: Share = False) -> None:
         self.memory = memory
@@ -136,12 +137,12 @@ class MemoryBackend(Object):
 
     def allocate(self, ram: RamList) -> RAMBlock:
         """The memory, as a block of a machine. Raises `ConfigError`."""
-        if self.used:
+        if self.in_use:
             raise ConfigError(f"memory backend '{self.id}' can't be used multiple times.")
         assert self.host_memory is not None
         name = f"/objects/{self.id}" if self.memory.canonical_path else self.id
         block = ram.alloc(name, self.size, memory=self.host_memory)
-        self.used = True
+        self.in_use = True
         return block
 
     def close(self) -> None:

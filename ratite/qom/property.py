@@ -85,6 +85,7 @@ Int64 = Annotated[int, Range("int64", -(1 << 63), (1 << 63) - 1)]
 Size = Annotated[int, Range("size", 0, 0xFFFF_FFFF_FFFF_FFFF)]
 
 NOTHING: Mapping[str, str] = types.MappingProxyType({})
+INT64 = (-(1 << 63), (1 << 63) - 1)
 Resolver = Callable[[str, str], object | None]
 """Answers the host-side object of a kind with an id; None if there is none."""
 
@@ -129,6 +130,7 @@ class Form(enum.Enum):
     ENUM = enum.auto()
     BACKEND = enum.auto()
     INTS = enum.auto()
+    NUMBERS = enum.auto()  # integers by name; `choices` are the names
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,8 @@ class Property:
                 return self._int(value, strict)
             case Form.INTS:
                 return self._ints(value, strict)
+            case Form.NUMBERS:
+                return self._numbers(value, strict)
             case Form.STR:
                 if not isinstance(value, str):
                     raise self._wrong_type("string")
@@ -184,6 +188,8 @@ class Property:
         """The value as `qom-get` answers it."""
         if self.form is Form.INTS:
             return list(value)
+        if self.form is Form.NUMBERS:
+            return dict(value)
         if self.form is Form.ENUM:
             return next((word for word, choice in self.choices if choice == value), "")
         if self.form is Form.BACKEND:
@@ -211,13 +217,14 @@ class Property:
         default = ""
         if self.default is not Required.REQUIRED and self.form is not Form.BACKEND:
             shown = self.to_json(self.default)
-            default = f" (default: {json.dumps(shown)})" if shown not in ("", []) else ""
+            default = f" (default: {json.dumps(shown)})" if shown not in ("", [], {}) else ""
         if not (self.description or default):
             return head
         return f"{head:<24} - {self.description}{default}"
 
-    def _wrong_type(self, expected: str) -> PropertyError:
-        return PropertyError(f"Invalid parameter type for '{self.name}', expected: {expected}")
+    def _wrong_type(self, expected: str, where: str = "") -> PropertyError:
+        name = where or self.name
+        return PropertyError(f"Invalid parameter type for '{name}', expected: {expected}")
 
     def _bool(self, value: object, strict: bool) -> bool:
         if isinstance(value, bool):
@@ -239,7 +246,7 @@ class Property:
         elif strict and self.minimum >= 0:
             raise PropertyError(f"Parameter '{name}' expects uint64")
         else:
-            raise self._wrong_type("integer")
+            raise self._wrong_type("integer", name)
         if not self.minimum <= number <= self.maximum:
             wide = strict and self.maximum >> 63
             raise PropertyError(
@@ -260,7 +267,7 @@ class Property:
             return int(text, 0)
         except ValueError:
             raise PropertyError(
-                f"Parameter '{name}' expects integer", hint=f"'{text}' is none"
+                f"Parameter '{name}' expects integer", hint=f"'{text}' is not a number"
             ) from None
 
     def _ints(self, value: object, strict: bool) -> tuple[int, ...]:
@@ -278,6 +285,16 @@ class Property:
             first, _, last = item.partition("-")
             start = self._int(first, False)
             yield from range(start, self._int(last, False) + 1 if last else start + 1)
+
+    def _numbers(self, value: object, strict: bool) -> dict[str, int]:
+        if not isinstance(value, dict):
+            raise self._wrong_type("object")
+        one = dataclasses.replace(self, form=Form.INT, minimum=INT64[0], maximum=INT64[1])
+        names = {name for name, _ in self.choices}
+        for name in value:
+            if name not in names:
+                raise PropertyError(f"Parameter '{self.name}.{name}' is unexpected")
+        return {name: one._int(item, strict, f"{self.name}.{name}") for name, item in value.items()}
 
     def _choice(self, value: object) -> Any:
         for word, choice in self.choices:

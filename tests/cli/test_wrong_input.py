@@ -159,7 +159,7 @@ CASES = """
 -device nosuch                           | -device: 'nosuch' is not a valid device model name; `-device help` lists them
 -device virtio-rng-device,nosuch=1       | Property 'virtio-rng-device.nosuch' not found
 -device virtio-rng-device,period=0       | -device virtio-rng-device: 'period' parameter expects
--device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer; 'some' is none
+-device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer; 'some' is not a number
 -device virtio-rng-device,rng=nosuch     | -device virtio-rng-device: Device 'nosuch' not found
 -object secret,id=s,data=x -device virtio-rng-device,rng=s | Invalid parameter type for 'rng', expected: rng-backend
 -device virtio-rng-device,bus=nosuch     | -device virtio-rng-device: Bus 'nosuch' not found

@@ -107,3 +107,37 @@ def test_a_file_for_memory_is_checked_when_the_object_is_made(
     assert not (tmp_path / "huge").exists()
     assert add(size=4096, mem_path=str(tmp_path), share=True) == ""  # a file without a name there
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["small"]
+
+
+def test_drives_share_the_limits_of_an_object_that_they_name(
+    make_vm: MakeVm, tmp_path: Path
+) -> None:
+    options = "-object throttle-group,id=t0,x-iops-total=7"
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(1 << 20))
+        options += f" -drive if=none,id={name},format=raw,file={tmp_path / name}"
+        options += ",throttling.group=t0"
+    qmp = make_vm(options).client()
+
+    def limits() -> list[tuple[str, int, int]]:
+        shown = [entry["inserted"] for entry in qmp.result("query-block")]
+        return [(entry["group"], entry["iops"], entry["bps"]) for entry in shown]
+
+    assert limits() == [("t0", 7, 0)] * 2
+    wanted = {"iops-total": 0, "bps-total": 4096}
+    qmp.result("qom-set", path="/objects/t0", property="limits", value=wanted)
+    assert limits() == [("t0", 0, 4096)] * 2
+    assert qmp.error("object-del", id="t0")[1] == "object 't0' is in use, can not be deleted"
+    for name in ("a", "b"):
+        assert qmp.hmp(f"drive_del {name}") == ""
+    assert qmp.result("qom-get", path="/objects/t0", property="x-bps-total") == 4096
+    qmp.result("object-del", id="t0")
+    qmp.result("object-add", qom_type="throttle-group", id="t0")
+
+
+def test_a_group_is_named_once(make_vm: MakeVm, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    drive = f"-drive if=none,id=a,format=raw,file={tmp_path / 'a'},iops=5,group=g"
+    qmp = make_vm(drive).client()
+    answer = qmp.error("object-add", qom_type="throttle-group", id="g")
+    assert answer[1] == "A group with this name already exists"

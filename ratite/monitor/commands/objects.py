@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ratite.machines.config import ObjectConfig
-from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import Rest, command
 from ratite.monitor.errors import DeviceNotFound, QmpError
 from ratite.monitor.types import (
@@ -35,6 +34,11 @@ _FORMS: dict[Form, Type] = {
     Form.SIZE: INT,
     Form.INTS: ArrayType(INT),
 }
+
+
+def _numbers(entry: Property) -> Type:
+    members = (Member(name, name, INT, optional=True) for name, _ in entry.choices)
+    return ObjectType(entry.type_name, tuple(members))
 
 
 def find_object(vm: Vm, path: str) -> Object:
@@ -156,6 +160,8 @@ def property_members(cls: type[Object]) -> ObjectType:
     for entry in cls.properties().values():
         if entry.form is Form.ENUM:
             type_: Type = word_type(entry.type_name, (word for word, _ in entry.choices))
+        elif entry.form is Form.NUMBERS:
+            type_ = _numbers(entry)
         else:
             type_ = _FORMS.get(entry.form, STR)
         optional = entry.default is not Required.REQUIRED
@@ -184,7 +190,7 @@ def object_add(
 
 
 def _is_used(vm: Vm, found: Object) -> bool:
-    if isinstance(found, MemoryBackend) and found.used:
+    if getattr(found, "in_use", False):
         return True
     properties = ((node, e) for node in vm.root.walk() for e in node.properties().values())
     return any(entry.kind and entry.get(node) is found for node, entry in properties)
