@@ -165,6 +165,7 @@ CASES = """
 -device virtio-rng-device,bus=nosuch     | -device virtio-rng-device: Bus 'nosuch' not found
 -device virtio-blk-device                | -device virtio-blk-device: drive property not set
 -device virtio-blk-device,drive=nosuch   | 'virtio-blk-device.drive' can't find value 'nosuch'
+-drive file=disk,if=none,id=a,format=raw -device virtio-blk-device,drive=a,iothread=nosuch | Device 'nosuch' not found
 -device virtconsole                      | -device virtconsole: No 'virtio-serial-bus' bus found
 -device {nine}                           | -device virtio-rng-device: No 'virtio-bus' bus found
 -device '{{"driver":'                    | -device: not a JSON object

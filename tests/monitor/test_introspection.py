@@ -56,7 +56,8 @@ EXPLAINED = {
     "*-device -legacy-*": "QEMU's second form of another property",
     "virtio-blk-device -backend_defaults": "sizes of blocks are never the image's",
     "virtio-blk-device -request-merging": "requests are not merged",
-    "virtio-blk-device -iothread": "requests are done by threads of the drive's own",
+    "iothread -aio-max-batch": "the thread does one request after the other",
+    "iothread -thread-pool-*": "likewise, itself",
     "virtio-blk-device bootindex=": "QEMU does not tell the default",
 }
 

@@ -141,3 +141,23 @@ def test_a_group_is_named_once(make_vm: MakeVm, tmp_path: Path) -> None:
     qmp = make_vm(drive).client()
     answer = qmp.error("object-add", qom_type="throttle-group", id="g")
     assert answer[1] == "A group with this name already exists"
+
+
+def test_a_disk_has_its_requests_done_by_a_thread_of_the_users(
+    make_vm: MakeVm, tmp_path: Path
+) -> None:
+    (tmp_path / "a").write_bytes(bytes(1 << 20))
+    machine = make_vm(
+        f"-object iothread,id=io0,poll-grow=4 -drive if=none,id=a,format=raw,file={tmp_path / 'a'} "
+        "-device virtio-blk-device,drive=a,id=disk,iothread=io0"
+    )
+    qmp = machine.client()
+    (shown,) = qmp.result("query-iothreads")
+    assert Path(f"/proc/self/task/{shown['thread-id']}").exists()
+    assert qmp.hmp("info iothreads") == (
+        f"io0:\n  thread_id={shown['thread-id']}\n  poll-max-ns=32768\n  poll-grow=4\n"
+        "  poll-shrink=0\n  aio-max-batch=0\n"
+    )
+    path = "/machine/peripheral/disk"
+    assert qmp.result("qom-get", path=path, property="iothread") == "/objects/io0"
+    assert qmp.error("object-del", id="io0")[1] == "object 'io0' is in use, can not be deleted"

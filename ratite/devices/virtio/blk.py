@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
 from ratite.core.choice import OnOffAuto
-from ratite.core.disk import Access, DiskTerms, ErrorAction, OnError
+from ratite.core.disk import Access, DiskTerms, ErrorAction, JobRunner, OnError
 from ratite.core.errors import ConfigError
 from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
@@ -176,6 +176,9 @@ class VirtioBlk(VirtioDevice):
         x_enable_wce_if_config_wce: Annotated[
             bool, Doc("offer flushes where the driver may switch the write cache on")
         ] = True,
+        iothread: Annotated[
+            JobRunner | None, Backend("iothread", "link<iothread>"), Doc("does its requests")
+        ] = None,
         scsi: Annotated[bool, Doc("must be off")] = False,
         bootindex: Annotated[
             Int32, Doc("its place in the order in which firmware boots; less than 0: in none")
@@ -195,6 +198,7 @@ class VirtioBlk(VirtioDevice):
         self.max_write_zeroes_sectors = max_write_zeroes_sectors
         self.report_discard_granularity = report_discard_granularity
         self.x_enable_wce_if_config_wce = x_enable_wce_if_config_wce
+        self.iothread = iothread
         self.scsi = scsi
         self.bootindex = bootindex
         self.block = block
@@ -212,7 +216,7 @@ class VirtioBlk(VirtioDevice):
         self._check()
         if self.num_queues == AUTO_QUEUES:
             self.num_queues = 1
-        self.drive.attach(self, self.block.terms)
+        self.drive.attach(self, replace(self.block.terms, runner=self.iothread))
         if self.block.write_cache.chosen is not None:
             self.drive.write_cache = self.block.write_cache.chosen
         self._write_cache = self.drive.write_cache

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
+from ratite.block.iothread import IoThread
 from ratite.cpu.riscv import MODELS, RiscvVcpu
 from ratite.machines.machine import machine_types
 from ratite.machines.memory_backend import HostMemPolicy, MemoryBackend, MemoryOptions
@@ -244,8 +245,19 @@ class IothreadInfo:
 
 @command("query-iothreads", preconfig=True)
 def query_iothreads(vm: Vm) -> list[IothreadInfo]:
-    """The I/O threads: none."""
-    return []
+    """The I/O threads that the user has made."""
+    return [
+        IothreadInfo(
+            id=node.id,
+            thread_id=node.thread_id,
+            poll_max_ns=node.poll_max_ns,
+            poll_grow=node.poll_grow,
+            poll_shrink=node.poll_shrink,
+            aio_max_batch=0,
+        )
+        for node in vm.root.children["objects"].children.values()
+        if isinstance(node, IoThread)
+    ]
 
 
 @command("balloon")
