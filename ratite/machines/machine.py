@@ -318,7 +318,7 @@ class Machine(Object):
         block = self._ram_block(name, size)
         if not self.config.dump_guest_core:
             block.leave_out_of_dumps()
-        if self.config.merge_memory:
+        if self.config.merge_memory and self.config.memory_backend is None:
             block.let_merge()
         region = MemoryRegion.ram(name, block)
         self._unattached.add_child(f"{name}[*]", region)

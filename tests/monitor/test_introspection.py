@@ -27,6 +27,7 @@ EXPLAINED = {
     "System -hotplug-handler": "likewise",
     "bus +realized": "QEMU's base classes do not list it",
     "virtio-bus +realized": "likewise",
+    "virtio-serial-port +*": "QEMU has them in the classes that refine it",
     "cfi.pflash01 *=": BOARD,
     "riscv.sifive.plic *=": BOARD,
     "riscv.aclint.mtimer timebase-freq=": BOARD,
