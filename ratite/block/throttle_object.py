@@ -28,8 +28,20 @@ LIMITS = MappingProxyType(  # the names of clients, and those of `Limits.of`
 )
 
 
-def _integer(name: str, attribute: str) -> Property:
-    return Property(name, attribute, Form.INT, "int", 0, "", *INT64, range_name="int64")
+def _single(name: str) -> Property:
+    """The property of one limit."""
+    default = 0
+    what = "bytes per second" if name.startswith("bps") else "requests per second"
+    if name.endswith(_BURST_LENGTH):
+        default, what = 1, "seconds that a burst may last"
+    elif name.endswith("-max"):
+        what += " in a burst"
+    elif name == "iops-size":
+        what = "bytes from which on a request counts as several"
+    attribute = f"single.{name}"
+    return Property(
+        f"x-{name}", attribute, Form.INT, "int", default, what, *INT64, range_name="int64"
+    )
 
 
 class ThrottleGroupObject(Object):
@@ -63,7 +75,7 @@ class ThrottleGroupObject(Object):
             "all limits at once, 0 for none",
             choices=tuple((name, name) for name in LIMITS),
         )
-        single = {f"x-{name}": _integer(f"x-{name}", f"single.{name}") for name in LIMITS}
+        single = {f"x-{name}": _single(name) for name in LIMITS}
         return {"limits": all_of_them, **single}
 
     def complete(self) -> None:
