@@ -11,7 +11,7 @@ import os
 from typing import Annotated
 
 from ratite.core.errors import HostError
-from ratite.qom import Doc, Object
+from ratite.qom import Doc, Fact, Object, PropertyInfo
 
 
 class RngBackend(Object):
@@ -19,6 +19,15 @@ class RngBackend(Object):
 
     type_name = "rng-backend"
     abstract = True
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [*super().fact_infos(), PropertyInfo("opened", "bool")]
+
+    def facts(self) -> list[Fact]:
+        """What clients can read: it is open from the start."""
+        return [*super().facts(), Fact("opened", "bool", True)]
 
 
 class RngBuiltin(RngBackend):

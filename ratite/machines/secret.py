@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ratite.core.errors import ConfigError, HostError
-from ratite.qom import Doc, Object, TypeName
+from ratite.qom import Doc, Fact, Object, PropertyInfo, TypeName
 
 SIZE_LIMIT = 1 << 20
 """Bytes that a secret may have."""
@@ -47,6 +47,15 @@ class Secret(Object):
     def frozen(self) -> bool:
         """Properties are fixed from the start."""
         return True
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [*super().fact_infos(), PropertyInfo("loaded", "bool")]
+
+    def facts(self) -> list[Fact]:
+        """What clients can read: it is there from the start."""
+        return [*super().facts(), Fact("loaded", "bool", True)]
 
     def complete(self) -> None:
         """Take the secret. Raises `ConfigError` or `HostError`."""

@@ -156,7 +156,7 @@ CASES = """
 -accel nosuch                            | -accel: invalid accelerator nosuch
 -accel tcg,nosuch=1                      | -accel tcg: Property 'nosuch' not found
 -accel tcg,tb-size=many                  | -accel tcg: tb-size
--device nosuch                           | -device: 'nosuch' is not a valid device model name; `-device help` lists them
+-device nosuch                           | -device nosuch: 'nosuch' is not a valid device model name; `-device help` lists them
 -device virtio-rng-device,nosuch=1       | Property 'virtio-rng-device.nosuch' not found
 -device virtio-rng-device,period=0       | -device virtio-rng-device: 'period' parameter expects
 -device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer; 'some' is not a number
@@ -254,8 +254,8 @@ stray                                    | 'stray' is no option
 -drive file=disk,if=none,id=a -drive file=disk2,if=none,id=a | -drive: Duplicate ID 'a' for drive
 -drive file=disk,if=none,id=a -drive file=disk,if=none,id=b  | -drive: Failed to get "write" lock; is another process using the image [disk]?
 -drive file=disk,if=none,id=a -device virtio-blk-device,drive=a -device virtio-blk-device,drive=a | Drive 'a' is already in use by another device
--drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues must be between
--drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | logical_block_size must be
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues property must be larger than 0
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | Property .logical_block_size doesn't take value 1000 (minimum: 512, maximum: 2097152)
 
 # block nodes
 -blockdev nosuch,node-name=n             | -blockdev: Parameter 'driver' does not accept value 'nosuch'

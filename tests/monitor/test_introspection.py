@@ -46,16 +46,13 @@ EXPLAINED = {
     "memory-backend-file -pmem": "no persistent memory",
     "memory-backend-file -readonly": "memory of a board is written",
     "memory-backend-memfd -hugetlb*": "no huge pages",
-    "rng-* -opened": "can only be read, and says what object-add has said",
     "secret -iv": "no secrets that another one decrypts",
     "secret -keyid": "likewise",
-    "secret -loaded": "can only be read, and says what object-add has said",
     "tcg-accel -*": "options of accelerators are not properties",
     "*cpu -*": "extensions that are not there; constants of the machine; memory as a property",
     "*cpu +*": "extensions that QEMU 7.2 has not, or for other models only, or in capitals",
     "*cpu *=": "extensions that QEMU has off by default",
     "*-device -legacy-*": "QEMU's second form of another property",
-    "virtio-blk-device -backend_defaults": "sizes of blocks are never the image's",
     "virtio-blk-device -request-merging": "requests are not merged",
     "iothread -aio-max-batch": "the thread does one request after the other",
     "iothread -thread-pool-*": "likewise, itself",
@@ -203,3 +200,13 @@ def test_firmware_is_told_the_order_of_booting(make_vm: MakeVm, tmp_path: Path) 
         ("bios-geometry", f"{second} 10 3 9\0"),
     ):
         assert content(name, len(text) + 1) == text.encode() + b"\0"
+
+
+def test_a_default_for_a_base_is_one_for_what_refines_it(make_vm: MakeVm) -> None:
+    qmp = make_vm(
+        "-global virtio-device.event_idx=off -device virtio-rng-device,id=a "
+        "-device virtio-rng-device,id=b,event_idx=on"
+    ).client()
+    for id, value in (("a", False), ("b", True)):
+        path = f"/machine/peripheral/{id}"
+        assert qmp.result("qom-get", path=path, property="event_idx") is value

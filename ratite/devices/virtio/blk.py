@@ -104,6 +104,11 @@ class BlockOptions(PropertyGroup):
     min_io_size: Annotated[Size, Named("min_io_size")] = 0
     opt_io_size: Annotated[Size, Named("opt_io_size")] = 0
     discard_granularity: Annotated[Size, Named("discard_granularity")] = AUTO_GRANULARITY
+    backend_defaults: Annotated[
+        OnOffAuto,
+        Named("backend_defaults"),
+        Doc("must be off or auto: files have no sizes of blocks"),
+    ] = OnOffAuto.AUTO
     write_cache: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
     share_rw: Annotated[bool, Doc("let others write to the image")] = False
     account_invalid: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
@@ -233,6 +238,8 @@ class VirtioBlk(VirtioDevice):
     def _check(self) -> None:
         if self.scsi:
             raise ConfigError(f"{self.type_name}: scsi=on is not supported; leave it out")
+        if self.block.backend_defaults is OnOffAuto.ON:
+            raise ConfigError(f"{self.type_name}: backend_defaults=on is not supported")
         for name, size in (
             ("logical_block_size", self._logical),
             ("physical_block_size", self._physical),

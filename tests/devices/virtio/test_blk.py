@@ -464,6 +464,7 @@ def test_a_late_answer_after_a_queue_was_reset_is_dropped(start: Any, disk: Disk
     ("properties", "complaint"),
     [
         ({"scsi": True}, "scsi=on"),
+        ({"block": BlockOptions(backend_defaults=OnOffAuto.ON)}, "backend_defaults=on"),
         ({"num_queues": 0}, "num-queues"),
         ({"num_queues": 2000}, "num-queues"),
         ({"queue_size": 100}, "queue-size"),
