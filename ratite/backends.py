@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from ratite.block import BlockLayer, Drive, Limits
+from ratite.block.throttle_object import ThrottleGroupObject
 from ratite.chardev import (
     CTRL_A,
     Chardev,
@@ -22,6 +23,7 @@ from ratite.chardev import (
 from ratite.core.disk import OnError
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
+from ratite.core.keyval import IDENTIFIER_RULE, is_identifier
 from ratite.devices.notice import IoFailed, Notify, ThresholdPassed, ignore
 from ratite.machines.config import (
     BlockdevConfig,
@@ -31,7 +33,7 @@ from ratite.machines.config import (
     ObjectConfig,
     PropertyValue,
 )
-from ratite.qom import Container, find_type, keyword_arguments
+from ratite.qom import Container, Object, Required, find_type, keyword_arguments
 
 
 class ResolvePath(Protocol):
@@ -39,6 +41,19 @@ class ResolvePath(Protocol):
 
     def __call__(self, path: str, writes: bool, /, *, reads: bool = True) -> str:
         """`writes` and `reads`: what it is opened for. Raises `HostError`."""
+
+
+def _check_names(cls: type[Object], wanted: ObjectConfig) -> None:
+    """Raise `ConfigError` for a wrong id, and properties that are not there or must be."""
+    known = cls.properties()
+    for name in wanted.properties:
+        if name not in known:
+            raise ConfigError(f"Parameter '{name}' is unexpected")
+    for entry in known.values():
+        if entry.default is Required.REQUIRED and entry.name not in wanted.properties:
+            raise ConfigError(f"Parameter '{entry.name}' is missing")
+    if not is_identifier(wanted.id):
+        raise ConfigError("Parameter 'id' expects an identifier", hint=IDENTIFIER_RULE)
 
 
 class Backends:
@@ -174,17 +189,28 @@ class Backends:
     def add_object(self, wanted: ObjectConfig) -> None:
         """Make a user's object."""
         found = find_type(wanted.type_name)
-        if found is None:
-            raise ConfigError(f"invalid object type: {wanted.type_name}")
+        if found is None or not found.is_user_creatable():
+            raise ConfigError(
+                f"Parameter 'qom-type' does not accept value '{wanted.type_name}'",
+                hint="`-object help` lists what there is",
+            )
+        _check_names(found, wanted)
+        given = keyword_arguments(
+            found, dict(wanted.properties), self.resolve, strict=wanted.strict
+        )
         if wanted.id in self.objects:
             raise ConfigError(
                 f"attempt to add duplicate property '{wanted.id}' to object (type 'container')"
             )
-        made = found(**keyword_arguments(found, dict(wanted.properties), self.resolve))
-        complete = getattr(made, "complete", None)
-        if complete is not None:
-            complete()
+        made: Any = found(**given)
         made.id = wanted.id
+        if isinstance(made, ThrottleGroupObject):
+            made.group = self.block.make_group(wanted.id)
+        try:
+            made.complete()
+        except BaseException:
+            self._forget(made)
+            raise
         self.object_root.add_child(wanted.id, made)
         self.objects[wanted.id] = made
 
@@ -192,6 +218,11 @@ class Backends:
         """Forget a user's object, which nobody uses."""
         gone = self.objects.pop(id)
         gone.unparent()
+        self._forget(gone)
+
+    def _forget(self, gone: Any) -> None:
+        if isinstance(gone, ThrottleGroupObject) and gone.group is not None:
+            self.block.drop_group(gone.group)
         close = getattr(gone, "close", None)
         if close is not None:
             close()
@@ -211,6 +242,8 @@ class Backends:
             try:
                 limits = Limits.of(wanted.limits)
                 self.block.set_limits(drive, limits, wanted.limits_group, wanted.id)
+                if wanted.limits_group is not None and not limits:
+                    self.block.join_group(drive, wanted.limits_group)
             except ConfigError:
                 self.block.remove_drive(drive)
                 raise

@@ -30,6 +30,7 @@ from ratite.core.disk import (
     DiskTerms,
     ErrorAction,
     IoStatus,
+    JobRunner,
     OnError,
 )
 from ratite.core.errors import ConfigError
@@ -113,6 +114,7 @@ class Drive:
         self._has_served = False
         self._loop = loop
         self._pool = pool
+        self._runner: JobRunner = pool
         self._in_flight = 0
         self._ready: deque[_Request] = deque()
         self._posted = False
@@ -233,6 +235,7 @@ class Drive:
         except BaseException:
             self.user = None
             raise
+        self._runner = terms.runner or self._pool
         if terms.on_read_error is not OnError.AUTO:
             self.on_read_error = terms.on_read_error
         if terms.on_write_error is not OnError.AUTO:
@@ -246,6 +249,7 @@ class Drive:
         """Serve the device no more, which is about to go."""
         self.quiesce()
         self.user = None
+        self._runner = self._pool
         self._has_served = True
         self._claim(Permission.NONE, Permission.ALL)
 
@@ -401,7 +405,7 @@ class Drive:
                 request.code = errno.EIO
             self._finish(request)
 
-        self._pool.run(job)
+        self._runner.run(job)
 
     def _finish(self, request: _Request) -> None:
         """Hand a completion to the loop. Runs on a worker."""

@@ -279,6 +279,29 @@ class BlockLayer:
             drive.throttle = found
         drive.throttle.set(limits)
 
+    def make_group(self, name: str) -> ThrottleGroup:
+        """A group that stays until `drop_group`, with members or without. Raises `ConfigError` if
+        there is one of that name.
+        """
+        if name in self._groups:
+            raise ConfigError("A group with this name already exists")
+        found = self._groups[name] = ThrottleGroup(name, self._loop, monotonic_ns)
+        found.stays = True
+        return found
+
+    def drop_group(self, group: ThrottleGroup) -> None:
+        """Forget a group of `make_group`, once its members are gone."""
+        group.stays = False
+        if not group.members:
+            del self._groups[group.name]
+
+    def join_group(self, drive: Drive, name: str) -> None:
+        """Have a drive share the limits of a group of `make_group`, if there is one."""
+        group = self._groups.get(name)
+        if group is not None and group.stays:
+            group.members.add(drive)
+            drive.throttle = group
+
     def _leave_group(self, drive: Drive) -> None:
         group = drive.throttle
         if group is None:
@@ -286,7 +309,7 @@ class BlockLayer:
         group.release(drive)
         group.members.discard(drive)
         drive.throttle = None
-        if not group.members:
+        if not (group.members or group.stays):
             del self._groups[group.name]
 
     # -- all of it

@@ -150,6 +150,8 @@ class ThrottleGroup:
     def __init__(self, name: str, loop: ThrottleLoop, now_ns: Callable[[], int]) -> None:
         self.name = name
         self.members: set[object] = set()
+        self.stays = False
+        """Whether it is there without members, too."""
         self.limits = Limits()
         self._loop = loop
         self._now_ns = now_ns

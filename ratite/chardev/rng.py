@@ -11,7 +11,7 @@ import os
 from typing import Annotated
 
 from ratite.core.errors import HostError
-from ratite.qom import Doc, Object
+from ratite.qom import Doc, Fact, Object, PropertyInfo
 
 
 class RngBackend(Object):
@@ -19,6 +19,15 @@ class RngBackend(Object):
 
     type_name = "rng-backend"
     abstract = True
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [*super().fact_infos(), PropertyInfo("opened", "bool")]
+
+    def facts(self) -> list[Fact]:
+        """What clients can read: it is open from the start."""
+        return [*super().facts(), Fact("opened", "bool", True)]
 
 
 class RngBuiltin(RngBackend):
@@ -61,7 +70,8 @@ class RngRandom(RngBackend):
         try:
             self._fd = os.open(self.filename, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            raise HostError.from_os("open the entropy source", error, self.filename) from error
+            text = f"Could not open '{self.filename}': {error.strerror}"
+            raise HostError(text, error.errno or 0) from error
 
     def request(self, size: int, /) -> bytes:
         """Return up to `size` bytes; fewer, or none, if the source has no more at the moment."""

@@ -6,34 +6,31 @@ scripts read them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ratite.cli.draft import Display, Topic, Wanted
 from ratite.cli.keyval import suggest
-from ratite.cli.machine_option import PROPERTIES
+from ratite.cli.machine_option import ACCEL
 from ratite.core import ConfigError
 from ratite.core.log import help_text as log_help
 from ratite.core.trace import event_names
-from ratite.devices import Device
-from ratite.qom import Object, registry
-
-_CATEGORIES = (
-    "Controller/Bridge/Hub",
-    "USB",
-    "Storage",
-    "Network",
-    "Input",
-    "Display",
-    "Sound",
-    "Misc",
-    "CPU",
-    "Watchdog",
+from ratite.machines.facts import infos
+from ratite.monitor.type_help import (
+    all_devices,
+    creatable_objects,
+    devices_text,
+    listing,
+    objects_text,
+    properties_text,
+    property_list,
 )
+from ratite.qom import Object, PropertyInfo, registry
+
 _UNKNOWN = {
-    "-device": "not a valid device model name",
-    "-object": "not a known type",
-    "-chardev": "not a known type",
-    "-cpu": "not a known model",
+    "-device": "Device '{}' not found",
+    "-object": "Parameter 'qom-type' does not accept value '{}'",
+    "-chardev": "'{}' is not a known type",
+    "-cpu": "'{}' is not a known model",
 }
 _CHARDEV_PREFIX = "chardev-"
 _INTERNAL_CHARDEVS = frozenset({"chardev-mux-port", "chardev-local"})  # made by others
@@ -43,13 +40,13 @@ def answer(wanted: Wanted) -> str:
     """The list, or one type's properties. Raises ConfigError for a type that does not exist."""
     match wanted.topic:
         case Topic.DEVICES if wanted.name is None:
-            return _devices()
+            return devices_text()
         case Topic.DEVICES:
-            return _properties(wanted.name, _creatable_devices(), "-device")
+            return _properties(wanted.name, all_devices(), "-device")
         case Topic.OBJECTS if wanted.name is None:
-            return _listing("List of user creatable objects:", _creatable_objects())
+            return objects_text()
         case Topic.OBJECTS:
-            return _properties(wanted.name, _creatable_objects(), "-object")
+            return _properties(wanted.name, creatable_objects(), "-object")
         case Topic.CHARDEVS:
             return _chardevs(wanted.name)
         case Topic.DISPLAYS:
@@ -67,53 +64,13 @@ def answer(wanted: Wanted) -> str:
     raise ConfigError(f"there is no list of {wanted.topic.value}")
 
 
-def _creatable_devices() -> dict[str, type[Object]]:
-    return {
-        cls.type_name: cls
-        for cls in registry.all()
-        if issubclass(cls, Device) and cls.is_pluggable()
-    }
-
-
-def _creatable_objects() -> dict[str, type[Object]]:
-    return {cls.type_name: cls for cls in registry.all() if cls.is_user_creatable()}
-
-
-def _devices() -> str:
-    classes = [cls for cls in _creatable_devices().values() if issubclass(cls, Device)]
-    sections = []
-    for category in (*_CATEGORIES, *sorted({c.category for c in classes} - {*_CATEGORIES})):
-        lines = [_device_line(cls) for cls in classes if cls.category == category]
-        if lines:
-            sections.append("\n".join([f"{category} devices:", *lines]) + "\n")
-    return "\n".join(sections)
-
-
-def _device_line(cls: type[Device]) -> str:
-    line = f'name "{cls.type_name}"'
-    if cls.bus_type is not None:
-        line += f", bus {cls.bus_type}"
-    if cls.description:
-        line += f', desc "{cls.description}"'
-    return line
-
-
-def _listing(heading: str, names: Iterable[str]) -> str:
-    return "\n".join([heading, *(f"  {name}" for name in names)]) + "\n"
-
-
-def _properties(name: str | None, classes: dict[str, type[Object]], option: str) -> str:
+def _properties(name: str | None, classes: Mapping[str, type[Object]], option: str) -> str:
     name = name or ""
     cls = classes.get(name)
     if cls is None:
-        raise ConfigError(f"{option}: '{name}' is {_UNKNOWN[option]}{_hint(name, classes, option)}")
-    return _property_list(name, [entry.help_line() for entry in cls.properties().values()])
-
-
-def _property_list(name: str, lines: list[str]) -> str:
-    if not lines:
-        return f"There are no options for {name}.\n"
-    return "\n".join([f"{name} options:", *sorted(lines)]) + "\n"
+        text = _UNKNOWN[option].format(name)
+        raise ConfigError(f"{option}: {text}{_hint(name, classes, option)}")
+    return properties_text(name, cls)
 
 
 def _hint(name: str, known: Iterable[str], option: str) -> str:
@@ -128,7 +85,7 @@ def _chardevs(name: str | None) -> str:
         if cls.type_name.startswith(_CHARDEV_PREFIX) and cls.type_name not in _INTERNAL_CHARDEVS
     }
     if name is None:
-        return _listing("Available chardev backend types:", classes)
+        return listing("Available chardev backend types:", classes)
     return _properties(name, classes, "-chardev")
 
 
@@ -149,9 +106,12 @@ def _machine_properties(name: str) -> str:
         raise ConfigError(
             f"-machine: unsupported machine type '{name}'{_hint(name, boards, '-machine')}"
         )
-    common = [f"{f'  {key}=<string>':<24} - {text}" for key, text in PROPERTIES.items()]
+    common = [
+        f"{f'  {entry.name}=<{entry.type_name}>':<24} - {entry.description}"
+        for entry in (*infos(), PropertyInfo("accel", "string", ACCEL))
+    ]
     own = [entry.help_line() for entry in board.properties().values()]
-    return _property_list(board.type_name, [*common, *own])
+    return property_list(board.type_name, [*common, *own])
 
 
 def _cpus(name: str | None) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ratite.cli.keyval import Settings, suggest, to_integer, to_text
+from ratite.cli.keyval import Settings, is_json, suggest, to_integer, to_text
 from ratite.core import ConfigError
+from ratite.core.keyval import IDENTIFIER_RULE, is_identifier
 from ratite.core.port import check_port
 from ratite.machines.config import (
     AccelConfig,
@@ -101,18 +102,25 @@ def memory(text: str) -> MemoryConfig:
 def device(text: str) -> DeviceConfig:
     """`DRIVER[,id=ID][,PROP=VALUE]...`, or JSON with `driver`."""
     settings = Settings.read(text, "driver", json=True)
-    driver = settings.required("driver")
-    return DeviceConfig(driver, identifier(settings), settings.rest())
+    driver = _named(settings, "driver")
+    return DeviceConfig(driver, identifier(settings), settings.rest(), strict=is_json(text))
+
+
+def _named(settings: Settings, key: str) -> str:
+    name = settings.text(key)
+    if not name:
+        raise ConfigError(f"Parameter '{key}' is missing")
+    return name
 
 
 def object_(text: str) -> ObjectConfig:
     """`TYPE,id=ID[,PROP=VALUE]...`, or JSON with `qom-type`."""
     settings = Settings.read(text, "qom-type", json=True)
-    type_name = settings.required("qom-type")
+    type_name = _named(settings, "qom-type")
     id = identifier(settings)
     if id is None:
-        raise ConfigError("'id' is missing")
-    return ObjectConfig(type_name, id, settings.rest())
+        raise ConfigError("Parameter 'id' is missing")
+    return ObjectConfig(type_name, id, settings.rest(), strict=is_json(text))
 
 
 def global_(text: str) -> GlobalConfig:
@@ -121,9 +129,13 @@ def global_(text: str) -> GlobalConfig:
     if short:
         return GlobalConfig(short[1], short[2], short[3])
     settings = Settings.read(text)
-    driver, name = settings.required("driver"), settings.required("property")
-    value = settings.text("value") or ""
+    driver, name, value = (settings.text(key) for key in ("driver", "property", "value"))
     settings.done()
+    if not (driver and name) or value is None:
+        raise ConfigError(
+            "options 'driver', 'property', and 'value' are required",
+            hint="in short, DRIVER.PROPERTY=VALUE",
+        )
     return GlobalConfig(driver, name, value)
 
 
@@ -290,8 +302,8 @@ def uuid(text: str) -> str:
 
 
 def identifier(settings: Settings) -> str | None:
-    """The `id` setting: a letter, then letters, digits, `-`, `.`, `_`."""
+    """The `id` setting."""
     id = settings.text("id")
-    if id is not None and not re.fullmatch(r"[A-Za-z][A-Za-z0-9\-._]*", id):
-        raise ConfigError(f"id '{id}': a letter first, then letters, digits, '-', '.', '_'")
+    if id is not None and not is_identifier(id):
+        raise ConfigError("Parameter 'id' expects an identifier", hint=IDENTIFIER_RULE)
     return id

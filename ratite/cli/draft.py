@@ -84,6 +84,18 @@ class Draft:
         if hasattr(last, "origin"):
             self.set(path, (*before, replace(last, origin=origin)))
 
+    def set_property(self, path: str, id: str, name: str, value: str) -> bool:
+        """Give the item with this id of the tuple that `path` names a property; whether there is
+        one that is not written in JSON.
+        """
+        items = list(getattr(self.config, path))
+        for index, item in enumerate(items):
+            if item.id == id and not getattr(item, "strict", False):
+                items[index] = replace(item, properties={**item.properties, name: value})
+                self.set(path, tuple(items))
+                return True
+        return False
+
     def finish(self) -> MachineConfig:
         """The configuration, with drives numbered and every id checked to be the only one."""
         self.set("drives", tuple(_numbered(self.config.drives)))
@@ -127,5 +139,5 @@ def _check_unique(option: str, ids: Iterable[str]) -> None:
     seen: set[str] = set()
     for id in ids:
         if id in seen:
-            raise ConfigError(f"{option}: id '{id}' is given twice; each needs its own")
+            raise ConfigError(f"{option}: Duplicate ID '{id}' for {option[1:]}")
         seen.add(id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from ratite.cli.draft import Draft
 from ratite.cli.keyval import Settings
 from ratite.core import ConfigError
+from ratite.machines.config import BootOrder
 
 
 def overcommit(draft: Draft, text: str) -> None:
@@ -23,12 +24,18 @@ def overcommit(draft: Draft, text: str) -> None:
 def boot(draft: Draft, text: str) -> None:
     """`-boot [order=DRIVES][,strict=on|off]...`: the guest's firmware decides what it boots."""
     settings = Settings.read(text, "order")
-    for name in ("order", "once"):
-        settings.text(name)
-    settings.switch("strict", False)
+    before = draft.config.boot.order
+    order, once = settings.text("order"), settings.text("once")
+    strict = settings.switch("strict", bool(before.strict)) if "strict" in settings.left else None
     if settings.switch("menu", False):
         raise ConfigError("menu=on: no firmware of these boards has a menu")
     settings.done()
+    wanted = BootOrder(
+        before.order if order is None else order,
+        before.once if once is None else once,
+        before.strict if strict is None else strict,
+    )
+    draft.set("boot.order", wanted)
 
 
 def audiodev(draft: Draft, text: str) -> None:

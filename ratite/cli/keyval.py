@@ -35,6 +35,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(choices)}" if 0 < len(choices) <= _LISTED else ""
 
 
+def is_json(text: str) -> bool:
+    """Whether an option that has both forms is written in JSON."""
+    return text.lstrip().startswith("{")
+
+
 def parse_json(text: str) -> dict[str, PropertyValue]:
     """Read the JSON form: one object."""
     import msgspec
@@ -68,7 +73,7 @@ class Settings:
     @classmethod
     def read(cls, text: str, implied: str = "", *, json: bool = False) -> Settings:
         """From the command line; JSON only where the option has that form."""
-        if json and text.lstrip().startswith("{"):
+        if json and is_json(text):
             return cls(parse_json(text))
         return cls(dict[str, PropertyValue](parse_keyval(text, implied)))
 

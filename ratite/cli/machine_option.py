@@ -2,54 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ratite.cli import convert, host_options
 from ratite.cli.draft import Draft, Topic, Wanted
-from ratite.cli.keyval import Settings
+from ratite.cli.keyval import Settings, to_size, to_text
+from ratite.cli.topology import parse_smp
 from ratite.core import ConfigError
 from ratite.machines.config import AccelConfig
 
-_BOOT = {"kernel": "boot.kernel", "initrd": "boot.initrd", "dtb": "boot.dtb"}
-PROPERTIES = {
-    "accel": "accelerators to try, in order: A[:B]...",
-    "append": "the kernel's command line, as -append",
-    "dtb": "a device tree, as -dtb",
-    "dumpdtb": "write the device tree to this file and end",
-    "firmware": "the firmware, as -bios",
-    "initrd": "the kernel's initial file system, as -initrd",
-    "kernel": "the kernel, as -kernel",
-    "dump-guest-core": "off: guest memory is left out of core dumps",
-    "memory-backend": "id of the memory backend object that is the guest's memory",
-    "usb": "off: no board has USB",
+_FILES = {
+    "kernel": "boot.kernel",
+    "initrd": "boot.initrd",
+    "dtb": "boot.dtb",
+    "dumpdtb": "boot.dump_dtb",
 }
-"""What every board takes, with a line of help each."""
+_TEXTS = {
+    "append": "boot.append",
+    "firmware": "boot.bios",
+    "dt-compatible": "boot.dt_compatible",
+    "memory-backend": "memory_backend",
+}
+_ALWAYS_OFF = {  # and what to say of `on`
+    "usb": "no board has USB",
+    "graphics": "no board has graphics",
+    "suppress-vmdesc": "saved state always describes itself",
+}
+ACCEL = "accelerators to try, in order: A[:B]..."
+"""What `accel=` is: for the command line only."""
 
 
 def machine(draft: Draft, text: str) -> None:
-    """`[type=]NAME[,dumpdtb=FILE][,accel=A[:B]...][,PROP=VALUE]...`; may be given in parts."""
+    """`[type=]NAME[,accel=A[:B]...][,PROP=VALUE]...`; may be given in parts. The properties that
+    every machine has are those of `ratite.machines.facts`.
+    """
     settings = Settings.read(text, "type")
     board = settings.text("type")
     if board is not None:
         draft.set("board", board)
     if settings.wants_help("type"):
         raise Wanted(Topic.MACHINES, draft.config.board)
-    dump = settings.path("dumpdtb")
-    if dump is not None:
-        draft.set("boot.dump_dtb", dump)
-    for key, field in _BOOT.items():
+    for key, field in _FILES.items():
         file = settings.path(key)
         if file is not None:
             draft.set(field, file)
-    for key, field in (("append", "boot.append"), ("firmware", "boot.bios")):
+    for key, field in _TEXTS.items():
         value = settings.text(key)
         if value is not None:
             draft.set(field, value)
     accels = settings.text("accel")
     if accels:
         draft.set("accels", tuple(AccelConfig(name) for name in accels.split(":")))
-    backend = settings.text("memory-backend")
-    if backend:
-        draft.set("memory_backend", backend)
     dumped = settings.switch("dump-guest-core", draft.config.dump_guest_core)
     draft.set("dump_guest_core", dumped)
-    if settings.switch("usb", False):
-        raise ConfigError("usb=on: no board has USB; leave it out")
+    draft.set("merge_memory", settings.switch("mem-merge", draft.config.merge_memory))
+    first = settings.integer("phandle-start", 0, (1 << 31) - 1)
+    if first is not None:
+        draft.set("boot.first_phandle", first)
+    for key, reason in _ALWAYS_OFF.items():
+        if settings.switch(key, False):
+            raise ConfigError(f"{key}=on: {reason}; leave it out")
+    _parts(draft, settings)
     draft.set("properties", {**draft.config.properties, **settings.rest()})
+
+
+def _parts(draft: Draft, settings: Settings) -> None:
+    """`smp.cpus=` and its like: options of their own, too."""
+    options: dict[str, Callable[[str], None]] = {
+        "smp": lambda text: draft.set("smp", parse_smp(text)),
+        "memory": lambda text: draft.set("memory", convert.memory(text)),
+        "boot": lambda text: host_options.boot(draft, text),
+    }
+    for name, take in options.items():
+        given = settings.below(name)
+        parts = {key.removeprefix(f"{name}."): to_text(value) for key, value in given.items()}
+        if name == "memory":
+            names = {"max-size": "maxmem"}
+            parts = {  # bytes, where -m counts in MiB
+                names.get(key, key): value if key == "slots" else f"{to_size(value)}b"
+                for key, value in parts.items()
+            }
+        if parts:
+            take(",".join(f"{key}={value.replace(',', ',,')}" for key, value in parts.items()))

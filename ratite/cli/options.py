@@ -9,6 +9,7 @@ and where its value goes. `-h`, parsing, error texts and the tests follow from t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -94,6 +95,7 @@ class Option:
     action: Action
     topic: Topic | None = None  # what `help` as its value shows
     section: str = ""  # its name in files of -readconfig, and where options are asked for
+    keys: str = ""  # further ones, as `form` has them
 
 
 def _text(text: str) -> str:
@@ -140,6 +142,23 @@ def _read_config(draft: Draft, text: str) -> None:
             raise section.wrong(str(error)) from None
         if isinstance(option.action, Append):
             draft.locate(option.action.field, section.where)
+
+
+_SETTABLE = {"device": "devices", "chardev": "chardevs", "object": "objects"}
+
+
+def _set(draft: Draft, text: str) -> None:
+    """`-set GROUP.ID.PROP=VALUE`: a property of something that an earlier option made."""
+    parts = re.fullmatch(r"([^.=]+)\.([^.=]+)\.([^=]+)=(.*)", text, re.DOTALL)
+    if parts is None:
+        raise ConfigError(f'can\'t parse: "{text}"', hint="it is GROUP.ID.PROP=VALUE")
+    group, id, name, value = parts.groups()
+    if group not in BY_SECTION:
+        raise ConfigError(f"There is no option group '{group}'{suggest(group, _SETTABLE)}")
+    if group not in _SETTABLE:
+        raise ConfigError(f"properties of '{group}' cannot be set{suggest(group, _SETTABLE)}")
+    if not draft.set_property(_SETTABLE[group], id, name, value):
+        raise ConfigError(f'there is no {group} "{id}" defined', hint="it must come before -set")
 
 
 def _nothing(draft: Draft, text: str) -> None:
@@ -207,7 +226,9 @@ OPTIONS: tuple[Option, ...] = (
            "[,detect-zeroes=on|off|unmap][,aio=threads|native|io_uring][,node-name=NAME]"
            "[,bps=N][,iops=N][,group=NAME][,throttling.LIMIT=N][,file.OPTION=VALUE]",
            "a drive with a disk image; -device or if= says what uses it",
-           Append("drives", storage.drive), section="drive"),
+           Append("drives", storage.drive), section="drive",
+           keys="read-only=on|off,stats-account-invalid=on|off,stats-account-failed=on|off,"
+           "copy-on-read=off"),
     Option("blockdev", S, "driver=raw|file|host_device|null-co,node-name=NAME[,...], or JSON",
            "a block node, with the options of blockdev-add", Append("blockdevs", storage.blockdev)),
 
@@ -215,7 +236,10 @@ OPTIONS: tuple[Option, ...] = (
            "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES,
            section="device"),
     Option("global", D, "TYPE.PROP=VALUE", "another default for a property of a device type",
-           Append("globals", convert.global_), section="global"),
+           Append("globals", convert.global_), section="global",
+           keys="driver=TYPE,property=PROP,value=TEXT"),
+    Option("set", D, "GROUP.ID.PROP=VALUE", "a property of a device, chardev or object that an "
+           "earlier option made", Call(_set)),
     Option("object", D, "TYPE,id=ID[,PROP=VALUE]..., or JSON", "a backend object",
            Append("objects", convert.object_), Topic.OBJECTS, section="object"),
     Option("audiodev", D, "[driver=]none,id=ID, or JSON", "accepted: no machine has sound",

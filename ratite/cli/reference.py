@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ratite.cli.machine_option import PROPERTIES
+from ratite.cli.machine_option import ACCEL
 from ratite.cli.options import OPTIONS, Group, Option
 from ratite.core.size import format_size
 from ratite.cpu.riscv import MODELS
 from ratite.devices import Device
 from ratite.devices.register import Register
+from ratite.machines.facts import infos
 from ratite.machines.machine import Machine, machine_types
 from ratite.monitor.manual import hmp_page, qmp_page, trace_page
 from ratite.qom import Object, Property, Required, registry
@@ -29,6 +30,12 @@ CPU = "cpu"
 
 
 # -- options
+
+
+def _machine_properties() -> Iterator[tuple[str, str]]:
+    yield "`accel`", ACCEL
+    for info in infos():
+        yield f"`{info.name}`", info.description
 
 
 def options_page() -> str:
@@ -84,7 +91,7 @@ def devices_page() -> str:
             if belongs(cls):
                 lines += _type(cls)
     lines += ["## Machines", "", "What every board takes:", ""]
-    lines += _table(("property", "meaning"), ((f"`{k}`", v) for k, v in PROPERTIES.items()))
+    lines += _table(("property", "meaning"), _machine_properties())
     for board in filter(is_ours, machine_types("riscv64").values()):
         lines += _board(board)
     return _page(lines)

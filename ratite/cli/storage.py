@@ -6,7 +6,7 @@ Each function raises ConfigError without naming the option: the caller does that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -26,7 +26,7 @@ from ratite.machines.config import (
 
 _CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 _FORMATS = ("raw", "file", "host_device", "null-co", "null-aio")
-_NODE_KEYS = (
+NODE_KEYS = (
     "node-name",
     "driver",
     "detect-zeroes",
@@ -38,6 +38,7 @@ _NODE_KEYS = (
     "latency-ns",
     "read-zeroes",
 )
+"""What `-drive` takes of the options of block nodes, besides `cache.` and `file.`."""
 _LIMIT = re.compile(r"(bps|iops)(_rd|_wr)?(_max)?|iops_size")
 _LONG_LIMIT = re.compile(r"throttling\.(bps|iops)-(total|read|write)(-max(?:-length)?)?")
 _PART = {"total": "", "read": "_rd", "write": "_wr"}
@@ -146,10 +147,18 @@ def _limits(settings: Settings) -> dict[str, int]:
     return found
 
 
+def limit_keys() -> Iterator[str]:
+    """The names of limits in the newer way."""
+    for unit in ("bps", "iops"):
+        for part in _PART:
+            yield from (f"throttling.{unit}-{part}{end}" for end in ("", "-max", "-max-length"))
+    yield "throttling.iops-size"
+
+
 def _node_options(settings: Settings) -> dict[str, PropertyValue]:
     """What is said of the drive's node, and of the node below."""
     flat: dict[str, object] = {**settings.below("file"), **settings.below("cache")}
-    for key in _NODE_KEYS:
+    for key in NODE_KEYS:
         value = settings.text(key)
         if value is not None:
             flat[key] = value

@@ -5,8 +5,10 @@ Source: QEMU's QMP reference, "BlockdevOnError", "BlockErrorAction", "BlockDevic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 
 class OnError(Enum):
@@ -43,6 +45,13 @@ class Access(Enum):
     UNMAP = "unmap"
 
 
+class JobRunner(Protocol):
+    """What makes calls that wait for the host."""
+
+    def run(self, job: Callable[[], None], /) -> None:
+        """Call `job`, which does not raise, on a thread of its own. Returns at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class DiskTerms:
     """How a device uses its drive; None leaves it to the drive."""
@@ -53,6 +62,7 @@ class DiskTerms:
     on_write_error: OnError = OnError.AUTO
     account_invalid: bool | None = None  # requests that cannot be count as accesses
     account_failed: bool | None = None  # the time of those that fail counts
+    runner: JobRunner | None = None  # makes the host's calls; None: the drives' own threads
 
 
 DEFAULT_TERMS = DiskTerms()

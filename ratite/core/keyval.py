@@ -10,7 +10,14 @@ from collections.abc import Mapping
 
 from ratite.core.errors import ConfigError
 
+IDENTIFIER_RULE = "a letter first, then letters, digits, '-', '.', '_'"
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
 _ITEM = re.compile(r"((?:[^,]|,,)*)(?:,|$)")
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a user may call something that: see `IDENTIFIER_RULE`."""
+    return _IDENTIFIER.fullmatch(text) is not None
 
 
 def split_items(text: str) -> list[str]:

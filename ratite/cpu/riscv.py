@@ -37,7 +37,7 @@ from ratite.isa.riscv.trap import mip
 from ratite.isa.state import EXECUTE, MMIO_LOG, READ, GuestException, PhysRange, find_range
 from ratite.memory import AddressSpace, Gpa
 from ratite.native import i64, u8, u32, u64
-from ratite.qom import Doc, Fact, Object
+from ratite.qom import Doc, Fact, Object, PropertyInfo
 
 _SINGLE_LETTERS = "imafdc"
 _Z_ORDER = (
@@ -64,16 +64,25 @@ class CpuModel(Object):
 
     type_name = "cpu"
     abstract = True
+    value_type_names = {}
 
     @classmethod
     def lineage(cls) -> tuple[str, ...]:
         """The names of the types that it refines."""
         return (*super().lineage()[:-1], "device", Object.type_name)
 
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        flags = ("realized", "hotplugged", "hotpluggable")
+        bus = PropertyInfo("parent_bus", "link<bus>")
+        return [*super().fact_infos(), bus, *(PropertyInfo(name, "bool") for name in flags)]
+
     def facts(self) -> list[Fact]:
         """What clients read of every device."""
         flags = {"realized": True, "hotplugged": False, "hotpluggable": False}
-        return [*super().facts(), *(Fact(name, "bool", value) for name, value in flags.items())]
+        bus = Fact("parent_bus", "link<bus>", "")
+        return [*super().facts(), bus, *(Fact(name, "bool", flags[name]) for name in flags)]
 
 
 class RiscvCpu(CpuModel):

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, ClassVar
 
 from ratite.core.errors import ConfigError
-from ratite.qom import Fact, Object
+from ratite.qom import Fact, Object, PropertyInfo
 
 if TYPE_CHECKING:
     from ratite.devices.device import Device
@@ -76,6 +76,11 @@ class Bus(Object):
         self.devices.remove(device)
         device.parent_bus = None
         self.remove_link(next(n for n, link in self.links.items() if link.target is device))
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [*super().fact_infos(), PropertyInfo("realized", "bool")]
 
     def facts(self) -> list[Fact]:
         """What clients can read."""

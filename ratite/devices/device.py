@@ -16,7 +16,7 @@ from ratite.devices.notice import Notify, ignore
 from ratite.devices.register import Register, State
 from ratite.devices.wire import Wire, WireOutput
 from ratite.memory import AccessSizes, Endianness, MemoryRegion
-from ratite.qom import Fact, Object, reset_tree
+from ratite.qom import Fact, Object, PropertyInfo, reset_tree
 
 
 class Device(Object):
@@ -30,6 +30,7 @@ class Device(Object):
 
     type_name = "device"
     abstract = True
+    value_type_names = {}
 
     mmio_size: int = 0
     """Bytes of the register region; 0 for a device that has none. A subclass or instance sets it.
@@ -273,6 +274,17 @@ class Device(Object):
         """Called when state has been loaded: arm timers and whatever else follows from it."""
 
     # -- QOM
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [
+            *super().fact_infos(),
+            PropertyInfo("parent_bus", "link<bus>"),
+            PropertyInfo("realized", "bool"),
+            PropertyInfo("hotplugged", "bool"),
+            PropertyInfo("hotpluggable", "bool"),
+        ]
 
     def facts(self) -> list[Fact]:
         """What clients can read."""

@@ -77,7 +77,7 @@ class SpikeRiscv(RiscvMachine):
 
     def _tree(self) -> Fdt:
         at = self.MEMMAP
-        fdt = Fdt()
+        fdt = self.new_tree()
         root = fdt.root
         root.set("#address-cells", 2)
         root.set("#size-cells", 2)

@@ -7,10 +7,11 @@ numbers are ABI. Not modelled: the PCIe host bridge and the platform bus.
 from __future__ import annotations
 
 import secrets
+from enum import Enum
 from typing import Annotated, ClassVar
 from uuid import UUID
 
-from ratite.core.errors import blaming
+from ratite.core.errors import ConfigError, blaming
 from ratite.core.size import KiB, MiB
 from ratite.devices import Device
 from ratite.devices.block.pflash_cfi01 import PflashCfi01
@@ -22,21 +23,26 @@ from ratite.devices.misc.sifive_test import SifiveTest
 from ratite.devices.rtc.goldfish_rtc import GoldfishRtc
 from ratite.devices.virtio.mmio import VirtioMmio
 from ratite.machines.boot import Blob, fw_dynamic_info
+from ratite.machines.boot_order import boot_files
 from ratite.machines.config import DriveInterface, MachineConfig
 from ratite.machines.fdt import Fdt, Node, cells
 from ratite.machines.memmap import MemMap, Span
 from ratite.machines.riscv import RiscvMachine
-from ratite.qom import Doc
+from ratite.qom import Doc, TypeName
 
 RBR, LSR, LSR_DATA_READY = 0, 5, 1  # of the ns16550a
 PLIC_SOURCES = 96
 VIRTIO_COUNT = 8
 UART_IRQ, RTC_IRQ, VIRTIO_IRQ = 10, 11, 1
-FW_CFG_FILES = {  # for firmware that offers a choice; here there is nothing to choose
-    "bios-geometry": b"",
-    "bootorder": b"",
+FW_CFG_FILES = {  # for firmware that offers a choice
     "etc/boot-fail-wait": b"\xff\xff\xff\xff",  # milliseconds; -1: do not try again
 }
+
+
+class Aia(Enum):
+    """Interrupt controllers of RISC-V's advanced interrupt architecture."""
+
+    NONE = "none"
 
 
 class VirtRiscv(RiscvMachine):
@@ -68,8 +74,16 @@ class VirtRiscv(RiscvMachine):
         aclint: Annotated[
             bool, Doc("separate ACLINT devices, SSWI among them, instead of a CLINT")
         ] = False,
+        aia: Annotated[
+            Aia, TypeName("string"), Doc("none: there is no advanced interrupt architecture")
+        ] = Aia.NONE,
+        aia_guests: Annotated[str, Doc("0 to 7; without effect, there being no AIA")] = "0",
     ) -> None:
         self.aclint = aclint
+        self.aia = aia
+        self.aia_guests = aia_guests
+        if aia_guests not in set("01234567"):
+            raise ConfigError("Invalid number of AIA IMSIC guests", hint="aia-guests=0 to 7")
         super().__init__()
 
     def build(self, config: MachineConfig) -> None:
@@ -119,8 +133,6 @@ class VirtRiscv(RiscvMachine):
             self.memory_root.add_subregion(self.MEMMAP.fw_cfg.base + offset, region)
         fw_cfg.add_int(Key.NB_CPUS, config.smp.cpus, 2)
         fw_cfg.add_bytes(Key.UUID, bytes(16) if config.uuid is None else UUID(config.uuid).bytes)
-        for name, data in FW_CFG_FILES.items():
-            fw_cfg.add_file(name, data)
         return fw_cfg
 
     def _add_flash(self, number: int) -> Device:
@@ -142,13 +154,18 @@ class VirtRiscv(RiscvMachine):
         """`-global virtio-mmio.force-legacy=`: QEMU's default is on."""
         for default in self.config.globals:
             if default.driver == "virtio-mmio" and default.property == "force-legacy":
-                return default.value not in ("off", "false", "no", "0")
+                wanted = VirtioMmio.properties()[default.property].parse(
+                    default.driver, default.value
+                )
+                return bool(wanted)
         return True
 
     # -- boot
 
     def finish(self, config: MachineConfig) -> None:
         """Load firmware, kernel and initial RAM disk, and fill the boot ROM."""
+        for name, data in {**FW_CFG_FILES, **boot_files(self.walk())}.items():
+            self.fw_cfg.add_file(name, data)
         for item in config.fw_cfg:
             self.add_fw_cfg_file(self.fw_cfg, item)
         self.load_guest(self.MEMMAP.dram.base, self.memory_size, self._tree())
@@ -181,7 +198,7 @@ class VirtRiscv(RiscvMachine):
 
     def _tree(self) -> Fdt:
         at = self.MEMMAP
-        fdt = Fdt()
+        fdt = self.new_tree()
         root = fdt.root
         root.set("#address-cells", 2)
         root.set("#size-cells", 2)

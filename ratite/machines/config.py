@@ -51,6 +51,15 @@ class SmpConfig:
     threads: int = 1
 
 
+@dataclass(frozen=True)
+class BootOrder:
+    """`-boot`: accepted, and told to who asks; the guest's firmware decides. None: not given."""
+
+    order: str | None = None
+    once: str | None = None
+    strict: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class BootConfig:
     """What is put into the guest's memory before it starts."""
@@ -61,6 +70,9 @@ class BootConfig:
     dtb: Path | None = None
     bios: str | None = None  # "none", "default", "builtin" or a file; None: the board's default
     dump_dtb: Path | None = None  # write the device tree here and end
+    dt_compatible: str = ""  # of the generated tree's root; empty: the board's
+    first_phandle: int = 0  # the first handle in the generated tree; 0: 1
+    order: BootOrder = BootOrder()
 
 
 class DriveInterface(Enum):
@@ -122,6 +134,7 @@ class DeviceConfig:
     id: str | None = None
     properties: Properties = field(default_factory=dict)
     origin: str = field(default="", compare=False)  # file and line of -readconfig
+    strict: bool = False  # the properties have the types of JSON: a text is no number
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,7 @@ class ObjectConfig:
     id: str
     properties: Properties = field(default_factory=dict)
     origin: str = field(default="", compare=False)  # file and line of -readconfig
+    strict: bool = False  # as in `DeviceConfig`
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +328,7 @@ class MachineConfig:
     cpu: CpuConfig = CpuConfig()
     memory: MemoryConfig = MemoryConfig()
     memory_backend: str | None = None  # -machine memory-backend=: where main memory comes from
+    merge_memory: bool = True  # -machine mem-merge=: the host may keep equal pages once
     dump_guest_core: bool = True  # -machine dump-guest-core=: whether core dumps have guest memory
     smp: SmpConfig = SmpConfig()
     boot: BootConfig = BootConfig()

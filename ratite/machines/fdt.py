@@ -61,9 +61,11 @@ def cells(*spans: tuple[int, int]) -> list[int]:
 class Fdt:
     """A tree."""
 
-    def __init__(self) -> None:
-        self._phandles = 0
+    def __init__(self, *, first_phandle: int = 0, compatible: str = "") -> None:
+        """`compatible` is that of the root, where it is not the board's."""
+        self._phandles = max(first_phandle - 1, 0)
         self.root = Node(self, "")
+        self._compatible = compatible
 
     def new_phandle(self) -> int:
         """The next free handle."""
@@ -74,6 +76,8 @@ class Fdt:
         """The tree as a flattened device tree blob, version 17."""
         import libfdt
 
+        if self._compatible:
+            self.root.set("compatible", self._compatible)
         writer = libfdt.FdtSw()
         writer.INC_SIZE = 16384
         writer.finish_reservemap()

@@ -32,15 +32,17 @@ from ratite.devices.bus import find_bus, find_free_bus, name_buses
 from ratite.devices.notice import Notify, ignore
 from ratite.devices.power import PowerAction
 from ratite.isa.state import CpuState
+from ratite.machines import facts
 from ratite.machines.boot import Blob
+from ratite.machines.boot_order import check_index
 from ratite.machines.config import DeviceConfig, GlobalConfig, MachineConfig, RtcClock
-from ratite.machines.facts import facts_of
 from ratite.machines.memory_backend import MemoryBackend
 from ratite.memory import PAGE_SIZE, AddressSpace, Gpa, MemoryRegion, RAMBlock, RamList
 from ratite.qom import (
     Container,
     Fact,
     Object,
+    PropertyInfo,
     find_type,
     keyword_arguments,
     reset_tree,
@@ -78,6 +80,8 @@ class Backends(Protocol):
 
 
 ZEROS = bytes(MiB)
+USER_DEVICES = ("peripheral", "peripheral-anon")
+"""Where devices of the user's are: those with an id, and the others."""
 EngineFactory = Callable[[RamList, AddressSpace], Engine]
 
 
@@ -215,8 +219,8 @@ class Machine(Object):
         self._unattached.add_child("sysbus", self.system_bus)
         self._unattached.add_child("system[*]", self.memory_root)
         self._unattached.add_child("io[*]", self._io.root)
-        self.add_child("peripheral", self._peripheral)
-        self.add_child("peripheral-anon", self._anonymous)
+        for child, devices in zip(USER_DEVICES, (self._peripheral, self._anonymous), strict=True):
+            self.add_child(child, devices)
         self.engine = environment.engine(self.ram, self.memory)
         try:
             with self.lock:
@@ -314,6 +318,8 @@ class Machine(Object):
         block = self._ram_block(name, size)
         if not self.config.dump_guest_core:
             block.leave_out_of_dumps()
+        if self.config.merge_memory and self.config.memory_backend is None:
+            block.let_merge()
         region = MemoryRegion.ram(name, block)
         self._unattached.add_child(f"{name}[*]", region)
         self.memory_root.add_subregion(at, region)
@@ -357,11 +363,19 @@ class Machine(Object):
                 start_ns += int(zone.total_seconds()) * 1_000_000_000
         return clock, start_ns - (0 if clock is self.clock else host_ns)
 
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names, and the children that every machine has."""
+        found = [*super().fact_infos(), *facts.infos()]
+        if not cls.is_abstract():
+            found += [PropertyInfo(name, "child<container>") for name in USER_DEVICES]
+        return found
+
     def facts(self) -> list[Fact]:
         """What clients can read; before the machine is built that is its type."""
         if "config" not in self.__dict__:
             return super().facts()
-        return [*super().facts(), *facts_of(self.config, self.memory_size)]
+        return [*super().facts(), *facts.facts_of(self.config, self.memory_size)]
 
     def resolve_backend(self, kind: str, id: str) -> object | None:
         """A property's value where it names a backend or an object."""
@@ -371,13 +385,8 @@ class Machine(Object):
         """What `-device` asks for, on the bus that it names or the first free one. Errors name the
         option.
         """
-        cls = find_type(wanted.driver)
-        if cls is None or not issubclass(cls, Device) or not cls.is_pluggable():
-            raise ConfigError(
-                f"-device: '{wanted.driver}' is not a valid device model name; "
-                "`-device help` lists them"
-            )
         with blaming(f"-device {wanted.driver}"):
+            cls = pluggable(wanted.driver)
             return self.plug_device(cls, wanted, self.bus_for(cls, wanted))
 
     def bus_for(self, cls: type[Device], wanted: DeviceConfig) -> Bus:
@@ -401,9 +410,11 @@ class Machine(Object):
         if wanted.id in self._peripheral.children:
             raise ConfigError(f"Duplicate device ID '{wanted.id}'")
         properties = {name: value for name, value in wanted.properties.items() if name != "bus"}
-        for default in self.config.globals:
-            if default.driver == wanted.driver:
-                properties.setdefault(default.property, default.value)
+        defaults = {
+            default.property: default.value
+            for default in self.config.globals
+            if cls.is_of(default.driver) and default.property not in properties
+        }
         claimed: list[Claimed] = []
 
         def resolve(kind: str, id: str) -> object | None:
@@ -413,10 +424,19 @@ class Machine(Object):
             return found
 
         try:
-            device = cls(**keyword_arguments(cls, properties, resolve))
+            device = cls(
+                **keyword_arguments(
+                    cls, properties, resolve, strict=wanted.strict, defaults=defaults
+                )
+            )
         except BaseException:
             for backend in claimed:
                 backend.release()
+            raise
+        try:
+            check_index(device, self.walk())
+        except ConfigError:
+            release_backends(device)
             raise
         device.log = self.log
         device.notify = self.environment.on_notice
@@ -590,6 +610,20 @@ def _check_global(default: GlobalConfig) -> None:
         raise ConfigError(f"-global: there is no driver '{default.driver}'")
     if default.property not in found.properties():
         raise ConfigError(f"-global: Property '{default.driver}.{default.property}' not found")
+
+
+def pluggable(driver: str) -> type[Device]:
+    """The class of what users can plug in under this name. Raises `ConfigError`."""
+    cls = find_type(driver)
+    if cls is None or not issubclass(cls, Device):
+        raise ConfigError(
+            f"'{driver}' is not a valid device model name", hint="`-device help` lists them"
+        )
+    if cls.is_abstract():
+        raise ConfigError("Parameter 'driver' expects a non-abstract device type")
+    if not cls.user_creatable:
+        raise ConfigError("Parameter 'driver' expects a pluggable device type")
+    return cls
 
 
 def machine_types(isa: str) -> dict[str, type[Machine]]:

@@ -1,22 +1,55 @@
 """Memory backends: where the host takes the guest's memory from.
 
 Source: QEMU's manual, `-object memory-backend-*`; names of types and properties are its.
-Not modelled: NUMA policies, huge pages, merging of equal pages.
+Not modelled: huge pages, persistent and read-only memory, contexts of threads.
 """
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
+from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated
 
-from ratite.core.errors import ConfigError
-from ratite.memory import RAMBlock, RamList
-from ratite.qom import Doc, Object, Size
+from ratite.core.errors import ConfigError, HostError
+from ratite.memory import PAGE_SIZE, RAMBlock, RamList
+from ratite.memory.host import MAX_NODES, HostMemory, NumaPolicy, open_backing, sealed_file
+from ratite.qom import Doc, Named, Object, PropertyGroup, Range, Size, UInt32
 
-SizeText = Annotated[Size, Doc("Size of the memory region (ex: 500M)")]
-ShareFlag = Annotated[bool, Doc("Mark the memory as private or shared")]
-PreallocFlag = Annotated[bool, Doc("Preallocate memory")]
-DumpFlag = Annotated[bool, Doc("accepted, without effect")]
+
+class HostMemPolicy(Enum):
+    """Which host nodes the memory comes from."""
+
+    DEFAULT = "default"
+    PREFERRED = "preferred"
+    BIND = "bind"
+    INTERLEAVE = "interleave"
+
+
+Nodes = Annotated[tuple[int, ...], Range("uint16", 0, 0xFFFF)]
+
+
+@dataclass(frozen=True)
+class MemoryOptions(PropertyGroup):
+    """What every memory backend takes."""
+
+    size: Annotated[Size, Doc("Size of the memory region (ex: 500M)")]
+    prealloc: Annotated[bool, Doc("Preallocate memory")] = False
+    prealloc_threads: Annotated[UInt32, Doc("Number of CPU threads to use for prealloc")] = 1
+    dump: Annotated[bool, Doc("Set to 'off' to exclude from core dump")] = True
+    merge: Annotated[bool, Doc("Let the host keep equal pages once")] = True
+    reserve: Annotated[bool, Doc("Have the host refuse memory that it could not keep")] = True
+    host_nodes: Annotated[Nodes, Doc("Binds memory to the list of NUMA host nodes")] = ()
+    policy: Annotated[HostMemPolicy, Doc("Set the NUMA policy")] = HostMemPolicy.DEFAULT
+    canonical_path: Annotated[
+        bool,
+        Named("x-use-canonical-path-for-ramblock-id"),
+        Doc("name the memory after the object's path"),
+    ] = False
+
+
+Share = Annotated[bool, Doc("Mark the memory as private or shared")]
 
 
 class MemoryBackend(Object):
@@ -25,10 +58,19 @@ class MemoryBackend(Object):
     type_name = "memory-backend"
     abstract = True
 
-    size: int
-    share: bool
-    prealloc: bool
-    used = False
+    in_use = False
+    """Whether a machine has the memory."""
+
+    def __init__(self, *, memory: MemoryOptions, share: Share = False) -> None:
+        self.memory = memory
+        self.share = share
+        self.host_memory: HostMemory | None = None
+        super().__init__()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.memory.size
 
     @property
     def frozen(self) -> bool:
@@ -36,23 +78,83 @@ class MemoryBackend(Object):
         return True
 
     def complete(self) -> None:
-        """Check the properties. Raises `ConfigError`."""
-        if self.size == 0:
-            raise ConfigError("can't create backend with size 0")
+        """Get the memory. Raises `ConfigError` or `HostError`."""
+        self._check()
+        memory = self._open()
+        options = self.memory
+        if not options.dump:
+            memory.leave_out_of_dumps()
+        if options.merge:
+            memory.let_merge()
+        if options.policy is not HostMemPolicy.DEFAULT:
+            try:
+                memory.bind(NumaPolicy[options.policy.name], options.host_nodes)
+            except OSError as error:
+                raise _refused("cannot bind memory to host NUMA nodes", error) from error
+        if options.prealloc:
+            try:
+                memory.populate(options.prealloc_threads)
+            except OSError as error:
+                raise _refused("preallocating memory failed", error) from error
+        self.host_memory = memory
+
+    def _check(self) -> None:
+        options = self.memory
+        if not options.size:
+            raise ConfigError(f"property 'size' of {self.type_name} doesn't take value '0'")
+        if not 0 < options.prealloc_threads <= MAX_THREADS:
+            raise ConfigError(
+                f"property 'prealloc-threads' of {self.type_name} doesn't take value "
+                f"'{options.prealloc_threads}'",
+                hint=f"1 to {MAX_THREADS}",
+            )
+        if options.prealloc and not options.reserve:
+            raise ConfigError("'prealloc=on' and 'reserve=off' are incompatible")
+        for node in options.host_nodes:
+            if node >= MAX_NODES:
+                raise ConfigError(f"Invalid host-nodes value: {node}")
+        if options.policy is HostMemPolicy.DEFAULT and options.host_nodes:
+            raise ConfigError(
+                "host-nodes must be empty for policy default, or you should explicitly specify a "
+                "policy other than default"
+            )
+        if options.policy is not HostMemPolicy.DEFAULT and not options.host_nodes:
+            raise ConfigError(f"host-nodes must be set for policy {options.policy.value}")
+
+    @abstractmethod
+    def _open(self) -> HostMemory:
+        """The memory. Raises `ConfigError` or `HostError`."""
+
+    def _map(self, fd: int) -> HostMemory:
+        """The memory of a file, which is closed."""
+        reserve = self.memory.reserve
+        try:
+            return HostMemory(self.size, fd, share=self.share, reserve=reserve)
+        except OSError as error:
+            raise _refused("unable to map backing store for guest RAM", error) from error
+        finally:
+            os.close(fd)
 
     def allocate(self, ram: RamList) -> RAMBlock:
-        """The memory, as a block of a machine. Raises `ConfigError` or `HostError`."""
-        if self.used:
+        """The memory, as a block of a machine. Raises `ConfigError`."""
+        if self.in_use:
             raise ConfigError(f"memory backend '{self.id}' can't be used multiple times.")
-        block = self._allocate(ram)
-        self.used = True
-        if self.prealloc:
-            for offset in range(0, block.size, block.page_size):
-                block.view[offset] = block.view[offset]
+        assert self.host_memory is not None
+        name = f"/objects/{self.id}" if self.memory.canonical_path else self.id
+        block = ram.alloc(name, self.size, memory=self.host_memory)
+        self.in_use = True
         return block
 
-    def _allocate(self, ram: RamList) -> RAMBlock:
-        return ram.alloc(self.id, self.size)
+    def close(self) -> None:
+        """Give the memory back, unless a machine has it."""
+        self.host_memory = None
+
+
+MAX_THREADS = 256
+
+
+def _refused(text: str, error: OSError) -> HostError:
+    return HostError(f"{text}: {error.strerror}", error.errno or 0)
 
 
 class MemoryBackendRam(MemoryBackend):
@@ -60,46 +162,79 @@ class MemoryBackendRam(MemoryBackend):
 
     type_name = "memory-backend-ram"
 
-    def __init__(
-        self,
-        *,
-        size: SizeText = 0,
-        share: ShareFlag = False,
-        prealloc: PreallocFlag = False,
-        dump: DumpFlag = True,
-        merge: DumpFlag = True,
-        reserve: DumpFlag = True,
-    ) -> None:
-        self.size, self.share, self.prealloc = size, share, prealloc
-        self.dump, self.merge, self.reserve = dump, merge, reserve
-        super().__init__()
+    def __init__(self, *, memory: MemoryOptions, share: Share = False) -> None:
+        super().__init__(memory=memory, share=share)
+
+    def _open(self) -> HostMemory:
+        try:
+            return HostMemory(self.size, share=self.share, reserve=self.memory.reserve)
+        except OSError as error:
+            raise _refused(f"cannot set up guest memory '{self.id}'", error) from error
 
 
 class MemoryBackendFile(MemoryBackend):
-    """A file, made or grown as needed. With `share` the guest's writes reach it."""
+    """A file, made if it is not there. With `share` the guest's writes reach it."""
 
     type_name = "memory-backend-file"
 
     def __init__(
         self,
         *,
-        mem_path: Annotated[str, Doc("the file")],
-        size: SizeText = 0,
-        share: ShareFlag = False,
-        prealloc: PreallocFlag = False,
-        discard_data: DumpFlag = False,
-        dump: DumpFlag = True,
-        merge: DumpFlag = True,
-        reserve: DumpFlag = True,
+        memory: MemoryOptions,
+        mem_path: Annotated[str, Doc("the file, or a directory for one without a name")],
+        share: Share = False,
+        align: Annotated[Size, Doc("what the size is rounded up to, a multiple of pages")] = 0,
+        discard_data: Annotated[
+            bool, Doc("the file need not keep its content when the memory goes")
+        ] = False,
     ) -> None:
         self.mem_path = mem_path
-        self.size, self.share, self.prealloc = size, share, prealloc
+        self.align = align
         self.discard_data = discard_data
-        self.dump, self.merge, self.reserve = dump, merge, reserve
-        super().__init__()
+        super().__init__(memory=memory, share=share)
 
-    def _allocate(self, ram: RamList) -> RAMBlock:
-        return ram.alloc(self.id, self.size, path=self.mem_path, share=self.share)
+    def _open(self) -> HostMemory:
+        if self.align % PAGE_SIZE:
+            raise ConfigError(
+                f"alignment {self.align:#x} must be multiples of page size {PAGE_SIZE:#x}"
+            )
+        try:
+            fd, made = open_backing(self.mem_path)
+        except OSError as error:
+            text = f"can't open backing store {self.mem_path} for guest RAM"
+            raise _refused(text, error) from error
+        unit = self.align or PAGE_SIZE
+        try:
+            there = os.fstat(fd).st_size
+            if 0 < there < self.size:
+                raise ConfigError(
+                    f"backing store size {there:#x} does not match 'size' option {self.size:#x}"
+                )
+            whole = -(-self.size // unit) * unit
+            if there < whole:
+                os.ftruncate(fd, whole)
+        except (OSError, OverflowError) as error:
+            self._drop(fd, made)
+            cause = error if isinstance(error, OSError) else _NO_ROOM
+            raise _refused("unable to map backing store for guest RAM", cause) from error
+        except ConfigError:
+            os.close(fd)
+            raise
+        return self._map(fd)
+
+    def _drop(self, fd: int, made: bool) -> None:
+        os.close(fd)
+        if made and os.path.isfile(self.mem_path):
+            os.unlink(self.mem_path)
+
+    def close(self) -> None:
+        """Give the memory back, and the file's content if nobody wants it."""
+        if self.discard_data and self.host_memory is not None:
+            self.host_memory.forget_content()
+        super().close()
+
+
+_NO_ROOM = OSError(12, os.strerror(12))  # ENOMEM
 
 
 class MemoryBackendMemfd(MemoryBackend):
@@ -110,21 +245,18 @@ class MemoryBackendMemfd(MemoryBackend):
     def __init__(
         self,
         *,
-        size: SizeText = 0,
-        share: ShareFlag = True,
-        prealloc: PreallocFlag = False,
-        seal: DumpFlag = True,
-        dump: DumpFlag = True,
-        merge: DumpFlag = True,
-        reserve: DumpFlag = True,
+        memory: MemoryOptions,
+        share: Share = True,
+        seal: Annotated[bool, Doc("Seal growing & shrinking")] = True,
     ) -> None:
-        self.size, self.share, self.prealloc = size, share, prealloc
-        self.seal, self.dump, self.merge, self.reserve = seal, dump, merge, reserve
-        super().__init__()
+        self.seal = seal
+        super().__init__(memory=memory, share=share)
 
-    def _allocate(self, ram: RamList) -> RAMBlock:
-        fd = os.memfd_create(f"memory-backend {self.id}", os.MFD_CLOEXEC)
+    def _open(self) -> HostMemory:
+        name = f"memory-backend-memfd {self.id}"
         try:
-            return ram.alloc(self.id, self.size, path=f"/proc/self/fd/{fd}", share=self.share)
-        finally:
-            os.close(fd)
+            fd = sealed_file(name, self.size, seal=self.seal)
+        except (OSError, OverflowError) as error:
+            cause = error if isinstance(error, OSError) else _NO_ROOM
+            raise _refused(f"failed to resize memfd to {self.size}", cause) from error
+        return self._map(fd)

@@ -317,6 +317,11 @@ class RiscvMachine(Machine):
             )
         self.load(option, "the device tree", [blob])
 
+    def new_tree(self) -> Fdt:
+        """An empty device tree, as -machine wants it."""
+        boot = self.config.boot
+        return Fdt(first_phandle=boot.first_phandle, compatible=boot.dt_compatible)
+
     def start_cpus(self) -> None:
         """All harts to the reset vector; with the built-in SBI the first to the kernel, the others
         stopped.

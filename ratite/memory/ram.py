@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import enum
 import errno
-import mmap
 import os
 from collections.abc import Callable, Iterator
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.memory.address import PAGE_BITS, PAGE_SIZE, Hva, RamAddr
+from ratite.memory.host import HostMemory
 
 CodeListener = Callable[[RamAddr, int], None]
 
-_MAP_NORESERVE = 0x4000  # Linux; the mmap module names it from Python 3.13 on
 _SPACE_SIZE = 1 << 42  # RAM addresses are below this
 _BLOCK_ALIGN = 256 << 10  # as QEMU places blocks, so that offsets in `info ramblock` agree
 
@@ -38,23 +35,11 @@ class DirtyClient(enum.IntEnum):
     DISPLAY = 2
 
 
-class _Mapping:
-    """Host memory: one mmap, where it is, and a writable view of it."""
-
-    def __init__(self, size: int, fd: int = -1, *, share: bool = True) -> None:
-        kind = mmap.MAP_SHARED if share else mmap.MAP_PRIVATE
-        if fd < 0:
-            kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.map = mmap.mmap(fd, size, flags=kind | _MAP_NORESERVE)
-        self.host = Hva(ctypes.addressof(ctypes.c_char.from_buffer(self.map)))
-        self.view = memoryview(self.map)
-
-
 class RAMBlock:
     """One host mapping that backs guest RAM or ROM. Made by `RamList.alloc`."""
 
     def __init__(
-        self, ram_list: RamList, idstr: str, size: int, offset: RamAddr, mapping: _Mapping
+        self, ram_list: RamList, idstr: str, size: int, offset: RamAddr, mapping: HostMemory
     ) -> None:
         self.idstr = idstr
         self.size = size
@@ -70,7 +55,11 @@ class RAMBlock:
 
     def leave_out_of_dumps(self) -> None:
         """Have the host leave the block out of core dumps."""
-        self._mapping.map.madvise(mmap.MADV_DONTDUMP)
+        self._mapping.leave_out_of_dumps()
+
+    def let_merge(self) -> None:
+        """Let the host keep pages that are equal once, if it can do that."""
+        self._mapping.let_merge()
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes from inside the block; fewer if it ends before."""
@@ -96,7 +85,7 @@ class RamList:
         # Reserved for the whole RAM space, committed by the host page by page as blocks need it.
         pages = _SPACE_SIZE >> PAGE_BITS
         try:
-            self._dirty = [_Mapping(pages) for _ in DirtyClient]
+            self._dirty = [HostMemory(pages) for _ in DirtyClient]
         except OSError as error:
             raise HostError.from_os(f"reserve {pages >> 20} MiB for a dirty map", error) from error
         self._code = self._dirty[DirtyClient.CODE].map
@@ -109,14 +98,12 @@ class RamList:
         """All blocks, in order of allocation."""
         return tuple(self._blocks)
 
-    def alloc(
-        self, idstr: str, size: int, *, path: str | None = None, share: bool = True
-    ) -> RAMBlock:
-        """Map a new zeroed block; `size` is rounded up to whole pages.
+    def alloc(self, idstr: str, size: int, *, memory: HostMemory | None = None) -> RAMBlock:
+        """Map a new zeroed block, or take this memory of that size; `size` is rounded up to whole
+        pages.
 
-        With `path` it is that file's content instead, and writes reach the file if `share`; it is
-        made or grown as needed. Raises `HostError` if the host cannot give the memory and
-        `ConfigError` if the id is taken or the size is 0.
+        Raises `HostError` if the host cannot give the memory and `ConfigError` if the id is taken
+        or the size is 0.
         """
         if size <= 0:
             raise ConfigError(f"RAM block '{idstr}': the size must be more than 0")
@@ -124,10 +111,7 @@ class RamList:
             raise ConfigError(f"RAM block '{idstr}' exists already")
         size = -(-size // PAGE_SIZE) * PAGE_SIZE
         offset = self._place(size)
-        if path is None:
-            mapping = self._map(idstr, size)
-        else:
-            mapping = self._map_file(size, path, share=share)
+        mapping = memory or self._map(idstr, size)
         block = RAMBlock(self, idstr, size, offset, mapping)
         first, count = offset >> PAGE_BITS, size >> PAGE_BITS
         for dirty in self._dirty:
@@ -237,26 +221,12 @@ class RamList:
         return RamAddr(min(fitting)[1])
 
     @staticmethod
-    def _map(idstr: str, size: int) -> _Mapping:
+    def _map(idstr: str, size: int) -> HostMemory:
         attempt = f"set up {size >> 20} MiB of guest memory for"
         try:
             total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             if size > total:
                 raise OSError(errno.ENOMEM, f"the host has {total >> 20} MiB")
-            return _Mapping(size)
+            return HostMemory(size)
         except OSError as error:
             raise HostError.from_os(attempt, error, idstr) from error
-
-    @staticmethod
-    def _map_file(size: int, path: str, *, share: bool) -> _Mapping:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if os.fstat(fd).st_size < size:
-                    os.ftruncate(fd, size)
-                return _Mapping(size, fd, share=share)
-            finally:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-        except OSError as error:
-            raise HostError.from_os("map guest memory from", error, path) from error

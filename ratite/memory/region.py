@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from ratite.memory.address import BusError, MemTxResult
 from ratite.memory.ram import RAMBlock
-from ratite.qom import Fact, Object, Property
+from ratite.qom import Fact, Object, Property, PropertyInfo
 
 if TYPE_CHECKING:
     from ratite.memory.flatview import FlatView
@@ -299,6 +299,17 @@ class MemoryRegion(Object):
     def properties(cls) -> Mapping[str, Property]:
         """None that a user could set: the machine decides what a region is."""
         return {}
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` names."""
+        return [
+            *super().fact_infos(),
+            PropertyInfo("container", "link<memory-region>"),
+            PropertyInfo("addr", "uint64"),
+            PropertyInfo("size", "uint64"),
+            PropertyInfo("priority", "uint32"),
+        ]
 
     def facts(self) -> list[Fact]:
         """What clients can read."""

@@ -24,13 +24,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class OptionInfo:
-    """One option of the command line, with the keys of its value, and what type each has: string,
-    boolean, number or size.
-    """
+class KeyInfo:
+    """One key of an option's value, and what type it has: string, boolean, number or size."""
 
     name: str
-    keys: tuple[tuple[str, str], ...]
+    type_name: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OptionInfo:
+    """One option of the command line, with the keys of its value."""
+
+    name: str
+    keys: tuple[KeyInfo, ...]
 
 
 class Backends(Protocol):

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ratite.core.errors import ConfigError
 from ratite.qom.property import (
+    NOTHING,
     Property,
     PropertyError,
     Resolver,
@@ -42,6 +43,7 @@ class PropertyInfo:
 
     name: str
     type_name: str
+    description: str = ""
 
 
 class Object:
@@ -59,6 +61,14 @@ class Object:
 
     id = ""
     """What the user named it, or empty."""
+
+    value_type_names: ClassVar[Mapping[str, str]] = {
+        "str": "string",
+        **dict.fromkeys("size int32 int64 uint8 uint16 uint32 uint64".split(), "int"),
+    }
+    """What clients know the types of properties as, where it is not their own name: objects do not
+    tell widths, devices do.
+    """
 
     _declared: ClassVar[Mapping[str, Property]]
     _parent: Object | None = None
@@ -84,6 +94,11 @@ class Object:
     def lineage(cls) -> tuple[str, ...]:
         """The names of the types that it refines, the nearest first."""
         return tuple(vars(c)["type_name"] for c in cls.__mro__[1:] if "type_name" in vars(c))
+
+    @classmethod
+    def is_of(cls, type_name: str) -> bool:
+        """Whether it is this type, or refines it."""
+        return type_name == cls.type_name or type_name in cls.lineage()
 
     @classmethod
     def is_user_creatable(cls) -> bool:
@@ -188,13 +203,19 @@ class Object:
         """The declared properties by name, in the order of the constructor."""
         known = cls.__dict__.get("_declared")
         if known is None:
-            known = cls._declared = MappingProxyType(dict(declared_properties(cls)))
+            declared = declared_properties(cls, cls.value_type_names)
+            known = cls._declared = MappingProxyType(dict(declared))
         return known
 
     @property
     def frozen(self) -> bool:
         """True once properties cannot be set any more."""
         return False
+
+    @classmethod
+    def fact_infos(cls) -> list[PropertyInfo]:
+        """What `facts` of every instance names. A subclass adds its own."""
+        return [PropertyInfo("type", "string")]
 
     def facts(self) -> list[Fact]:
         """What clients can read besides the declared properties. A subclass adds its own."""
@@ -225,8 +246,12 @@ class Object:
                 return fact.value
         raise PropertyError(f"Property '{self.type_name}.{name}' not found")
 
-    def set_property(self, name: str, value: object, resolve: Resolver | None = None) -> None:
-        """Set a declared property from text or JSON. Raises `PropertyError`."""
+    def set_property(
+        self, name: str, value: object, resolve: Resolver | None = None, *, strict: bool = False
+    ) -> None:
+        """Set a declared property from text or JSON, if `strict` from JSON only. Raises
+        `PropertyError`.
+        """
         entry = self.properties().get(name)
         if entry is None:
             if name in (*self._children, *self._links, *(fact.name for fact in self.facts())):
@@ -240,7 +265,8 @@ class Object:
             )
         if "." in entry.attribute:
             raise PropertyError(f"Property '{self.type_name}.{name}' is not writable")
-        setattr(self, entry.attribute, entry.parse(self.type_name, value, resolve))
+        parsed = entry.parse(self.type_name, value, resolve, strict=strict)
+        setattr(self, entry.attribute, parsed)
 
     # -- reset: each phase runs over the whole tree, children first, before the next begins
 
@@ -266,13 +292,22 @@ def find_type(type_name: str) -> type[Object] | None:
 
 
 def keyword_arguments(
-    cls: type[Object], values: Mapping[str, object], resolve: Resolver | None = None
+    cls: type[Object],
+    values: Mapping[str, object],
+    resolve: Resolver | None = None,
+    *,
+    strict: bool = False,
+    defaults: Mapping[str, str] = NOTHING,
 ) -> dict[str, Any]:
-    """Property values as users write them, as keyword arguments of the constructor.
+    """Property values as users write them, as keyword arguments of the constructor. If they are
+    `strict`, they have the types of JSON. `defaults` are texts for properties without a value.
 
     Raises `PropertyError`.
     """
-    return build_groups(cls, parse_arguments(cls.type_name, cls.properties(), values, resolve))
+    parsed = parse_arguments(
+        cls.type_name, cls.properties(), values, resolve, strict=strict, defaults=defaults
+    )
+    return build_groups(cls, parsed)
 
 
 def object_new(

@@ -18,7 +18,7 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, runtime_checkable
 
@@ -55,6 +55,13 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class TypeName:
+    """Annotation of an enum: what clients know the type as, where it is not the class's name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
     """Annotation of a parameter that takes a host-side object: users give its id.
 
@@ -78,6 +85,8 @@ Int32 = Annotated[int, Range("int32", -(1 << 31), (1 << 31) - 1)]
 Int64 = Annotated[int, Range("int64", -(1 << 63), (1 << 63) - 1)]
 Size = Annotated[int, Range("size", 0, 0xFFFF_FFFF_FFFF_FFFF)]
 
+NOTHING: Mapping[str, str] = types.MappingProxyType({})
+INT64 = (-(1 << 63), (1 << 63) - 1)
 Resolver = Callable[[str, str], object | None]
 """Answers the host-side object of a kind with an id; None if there is none."""
 
@@ -98,6 +107,14 @@ class HasPath(Protocol):
         """Where."""
 
 
+@runtime_checkable
+class Typed(Protocol):
+    """What has a type by name."""
+
+    def is_of(self, type_name: str) -> bool:
+        """Whether it is of this type, or of one that refines it."""
+
+
 class Required(enum.Enum):
     """Marks a property without a default."""
 
@@ -113,6 +130,8 @@ class Form(enum.Enum):
     STR = enum.auto()
     ENUM = enum.auto()
     BACKEND = enum.auto()
+    INTS = enum.auto()
+    NUMBERS = enum.auto()  # integers by name; `choices` are the names
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,7 @@ class Property:
     maximum: int = 0
     choices: tuple[tuple[str, Any], ...] = ()
     kind: str = ""
+    range_name: str = ""
 
     def get(self, instance: object) -> Any:
         """The value in an instance."""
@@ -139,13 +159,21 @@ class Property:
             value = getattr(value, part)
         return value
 
-    def parse(self, owner: str, value: object, resolve: Resolver | None = None) -> Any:
-        """Read a value given as text or JSON for the type `owner`. Raises `PropertyError`."""
+    def parse(
+        self, owner: str, value: object, resolve: Resolver | None = None, *, strict: bool = False
+    ) -> Any:
+        """Read a value given as text or JSON for the type `owner`. Raises `PropertyError`. If it is
+        `strict`, the value is of JSON's type: a text is no number.
+        """
         match self.form:
             case Form.BOOL:
-                return self._bool(value)
+                return self._bool(value, strict)
             case Form.INT | Form.SIZE:
-                return self._int(value)
+                return self._int(value, strict)
+            case Form.INTS:
+                return self._ints(value, strict)
+            case Form.NUMBERS:
+                return self._numbers(value, strict)
             case Form.STR:
                 if not isinstance(value, str):
                     raise self._wrong_type("string")
@@ -159,6 +187,10 @@ class Property:
 
     def to_json(self, value: Any) -> object:
         """The value as `qom-get` answers it."""
+        if self.form is Form.INTS:
+            return list(value)
+        if self.form is Form.NUMBERS:
+            return dict(value)
         if self.form is Form.ENUM:
             return next((word for word, choice in self.choices if choice == value), "")
         if self.form is Form.BACKEND:
@@ -186,19 +218,19 @@ class Property:
         default = ""
         if self.default is not Required.REQUIRED and self.form is not Form.BACKEND:
             shown = self.to_json(self.default)
-            text = json.dumps(shown) if isinstance(shown, bool) else str(shown)
-            default = f" (default: {text})" if text else ""
+            default = f" (default: {json.dumps(shown)})" if shown not in ("", [], {}) else ""
         if not (self.description or default):
             return head
         return f"{head:<24} - {self.description}{default}"
 
-    def _wrong_type(self, expected: str) -> PropertyError:
-        return PropertyError(f"Invalid parameter type for '{self.name}', expected: {expected}")
+    def _wrong_type(self, expected: str, where: str = "") -> PropertyError:
+        name = where or self.name
+        return PropertyError(f"Invalid parameter type for '{name}', expected: {expected}")
 
-    def _bool(self, value: object) -> bool:
+    def _bool(self, value: object, strict: bool) -> bool:
         if isinstance(value, bool):
             return value
-        if not isinstance(value, str):
+        if strict or not isinstance(value, str):
             raise self._wrong_type("boolean")
         if value in ("on", "yes", "true", "y"):
             return True
@@ -206,51 +238,97 @@ class Property:
             return False
         raise PropertyError(f"Parameter '{self.name}' expects 'on' or 'off'")
 
-    def _int(self, value: object) -> int:
-        if isinstance(value, str):
-            number = self._number(value)
+    def _int(self, value: object, strict: bool, where: str = "") -> int:
+        name = where or self.name
+        if isinstance(value, str) and not strict:
+            number = self._number(value, name)
         elif isinstance(value, int) and not isinstance(value, bool):
             number = value
+        elif strict and self.minimum >= 0:
+            raise PropertyError(f"Parameter '{name}' expects uint64")
         else:
-            raise self._wrong_type("integer")
+            raise self._wrong_type("integer", name)
         if not self.minimum <= number <= self.maximum:
+            wide = strict and self.maximum >> 63
             raise PropertyError(
-                f"Parameter '{self.name}' expects {self.type_name}_t"
-                f" ({self.minimum} to {self.maximum}), not {number}"
+                f"Parameter '{name}' expects {'uint64' if wide else f'{self.range_name}_t'}",
+                hint=f"{self.minimum} to {self.maximum}, not {number}",
             )
         return number
 
-    def _number(self, text: str) -> int:
+    def _number(self, text: str, name: str) -> int:
         if self.form is Form.SIZE:
-            return parse_size(text)
+            try:
+                return parse_size(text)
+            except ConfigError as error:
+                raise PropertyError(
+                    f"Parameter '{name}' expects a size value", hint=str(error)
+                ) from None
         try:
             return whole_number(text)
         except ValueError:
-            raise PropertyError(f"Parameter '{self.name}' expects integer, not '{text}'") from None
+            raise PropertyError(
+                f"Parameter '{name}' expects integer", hint=f"'{text}' is not a number"
+            ) from None
+
+    def _ints(self, value: object, strict: bool) -> tuple[int, ...]:
+        """A list; as text, numbers and ranges `FIRST-LAST` with commas."""
+        if isinstance(value, str) and not strict:
+            return tuple(self._ranges(value))
+        if not isinstance(value, list):
+            raise self._wrong_type("array")
+        return tuple(
+            self._int(item, strict, f"{self.name}[{index}]") for index, item in enumerate(value)
+        )
+
+    def _ranges(self, text: str) -> Iterator[int]:
+        for item in filter(None, text.split(",")):
+            first, _, last = item.partition("-")
+            start = self._int(first, False)
+            yield from range(start, self._int(last, False) + 1 if last else start + 1)
+
+    def _numbers(self, value: object, strict: bool) -> dict[str, int]:
+        if not isinstance(value, dict):
+            raise self._wrong_type("object")
+        one = dataclasses.replace(self, form=Form.INT, minimum=INT64[0], maximum=INT64[1])
+        names = {name for name, _ in self.choices}
+        for name in value:
+            if name not in names:
+                raise PropertyError(f"Parameter '{self.name}.{name}' is unexpected")
+        return {name: one._int(item, strict, f"{self.name}.{name}") for name, item in value.items()}
 
     def _choice(self, value: object) -> Any:
         for word, choice in self.choices:
             if value == word:
                 return choice
+        if not isinstance(value, str):
+            raise self._wrong_type("string")
         raise PropertyError(
-            f"Parameter '{self.name}' does not accept value '{value}';"
-            f" it takes {', '.join(word for word, _ in self.choices)}"
+            f"Parameter '{self.name}' does not accept value '{value}'",
+            hint=f"it takes {', '.join(word for word, _ in self.choices)}",
         )
 
     def _backend(self, owner: str, value: object, resolve: Resolver | None) -> object:
+        if value is None or isinstance(value, bool | int | float | list | dict):
+            raise self._wrong_type("string")
         if not isinstance(value, str):
             return value
         if not value and self.default is None:
             return None
         found = resolve(self.kind, value) if resolve is not None else None
+        link = self.type_name.startswith("link<")
+        if found is None and link:
+            raise PropertyError(f"Device '{value}' not found")
         if found is None:
             raise PropertyError(f"Property '{owner}.{self.name}' can't find value '{value}'")
+        if link and isinstance(found, Typed) and not found.is_of(self.kind):
+            raise self._wrong_type(self.kind)
         return found
 
 
-def declared_properties(cls: type) -> Mapping[str, Property]:
+def declared_properties(cls: type, names: Mapping[str, str] = NOTHING) -> Mapping[str, Property]:
     """The properties that a class's constructor declares, in its order, by name. Reads the
-    signature each time.
+    signature each time. `names` has other names for types of values.
     """
     function = cls.__init__  # type: ignore[misc]
     if function is object.__init__:
@@ -264,12 +342,15 @@ def declared_properties(cls: type) -> Mapping[str, Property]:
         default = Required.REQUIRED if parameter.default is parameter.empty else parameter.default
         hint = hints[parameter.name]
         if isinstance(hint, type) and issubclass(hint, PropertyGroup):
-            group = _group_properties(parameter.name, hint)
+            group = group_properties(parameter.name, hint)
             found.update((entry.name, entry) for entry in group)
         else:
             entry = _property(parameter.name, parameter.name, hint, default)
             found[entry.name] = entry
-    return found
+    return {
+        name: dataclasses.replace(entry, type_name=names.get(entry.type_name, entry.type_name))
+        for name, entry in found.items()
+    }
 
 
 def parse_arguments(
@@ -277,24 +358,35 @@ def parse_arguments(
     properties: Mapping[str, Property],
     values: Mapping[str, object],
     resolve: Resolver | None = None,
+    *,
+    strict: bool = False,
+    defaults: Mapping[str, str] = NOTHING,
 ) -> dict[str, Any]:
     """Turn property values as users write them into keyword arguments. Raises `PropertyError`.
+    `strict` as in `Property.parse`; `defaults` are texts for properties without a value.
 
     The values of a group come as a dict under the group's parameter name; see `build_groups`.
     """
     arguments: dict[str, Any] = {}
-    for name, value in values.items():
+    for name, value in {**defaults, **values}.items():
         entry = properties.get(name)
         if entry is None:
             raise PropertyError(f"Property '{owner}.{name}' not found")
-        parsed = entry.parse(owner, value, resolve)
+        if name in values:
+            parsed = entry.parse(owner, value, resolve, strict=strict)
+        else:
+            try:
+                parsed = entry.parse(owner, value, resolve)
+            except PropertyError as error:
+                text = f"can't apply global {owner}.{name}={value}: {error.text}"
+                raise PropertyError(text, hint=error.hint) from None
         group, dot, field = entry.attribute.partition(".")
         if dot:
             arguments.setdefault(group, {})[field] = parsed
         else:
             arguments[group] = parsed
     for entry in properties.values():
-        if entry.default is Required.REQUIRED and entry.name not in values:
+        if entry.default is Required.REQUIRED and entry.name not in (values.keys() | defaults):
             raise PropertyError(f"Property '{owner}.{entry.name}' must be set")
     return arguments
 
@@ -309,7 +401,8 @@ def build_groups(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
-def _group_properties(parameter: str, group: type[PropertyGroup]) -> list[Property]:
+def group_properties(parameter: str, group: type[PropertyGroup]) -> list[Property]:
+    """The properties that a constructor's parameter of this class stands for."""
     assert dataclasses.is_dataclass(group)
     hints = typing.get_type_hints(group, include_extras=True)
     return [
@@ -326,13 +419,15 @@ def _group_properties(parameter: str, group: type[PropertyGroup]) -> list[Proper
 def _property(name: str, attribute: str, hint: Any, default: Any) -> Property:
     base, marks = _unwrap(hint)
     shown = name.replace("_", "-")
-    description = ""
+    description = type_name = ""
     limits: Range | None = None
     backend: Backend | None = None
     for mark in marks:
         match mark:
             case Named(name=given):
                 shown = given
+            case TypeName(name=given):
+                type_name = given
             case Doc(text=text):
                 description = text
             case Range():
@@ -363,13 +458,27 @@ def _property(name: str, attribute: str, hint: Any, default: Any) -> Property:
             description,
             limits.minimum,
             limits.maximum,
+            range_name=limits.type_name,
+        )
+    if typing.get_origin(base) is tuple and limits is not None:
+        return Property(
+            shown,
+            attribute,
+            Form.INTS,
+            limits.type_name,
+            default,
+            description,
+            limits.minimum,
+            limits.maximum,
+            range_name=limits.type_name,
         )
     if base is str:
         return Property(shown, attribute, Form.STR, "str", default, description)
     if isinstance(base, type) and issubclass(base, enum.Enum):
         choices = tuple((str(member.value), member) for member in base)
+        type_name = type_name or base.__name__
         return Property(
-            shown, attribute, Form.ENUM, base.__name__, default, description, choices=choices
+            shown, attribute, Form.ENUM, type_name, default, description, choices=choices
         )
     raise TypeError(f"parameter '{name}': no property has the type {hint!r}")
 

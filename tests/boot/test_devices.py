@@ -84,6 +84,25 @@ def test_a_disk_keeps_what_was_written_for_the_next_boot(
     linux.power_off()
 
 
+def test_a_disk_may_have_a_thread_and_the_platforms_addresses(
+    boot: Callable[..., Linux], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(4 * MIB))
+    options = ["-drive", f"file={disk},format=raw,if=none,id=d", "-object", "iothread,id=io"]
+    options += ["-object", "throttle-group,id=t,x-iops-total=1000000"]
+    options[1] += ",throttling.group=t"
+    options += ["-global", "virtio-mmio.force-legacy=off", "-device"]
+    options += ["virtio-blk-device,drive=d,iothread=io,iommu_platform=on"]
+    linux = boot(*options)
+    assert linux.run("cut -c 34 /sys/bus/virtio/devices/virtio0/features") == "1\n"
+    linux.run("mke2fs /dev/vda >/dev/null && modprobe ext4 && mount /dev/vda /mnt")
+    linux.run("dd if=/dev/urandom of=/mnt/data bs=64k count=16 2>/dev/null && umount /mnt")
+    linux.run("mount /dev/vda /mnt && echo 3 > /proc/sys/vm/drop_caches")
+    assert linux.run("wc -c < /mnt/data") == f"{MIB}\n"
+    linux.power_off()
+
+
 def test_the_guest_sees_a_disks_serial_number_and_size(furnished: Furnished) -> None:
     name = block_device(furnished.linux, "disk-1")
     assert furnished.linux.run(f"blockdev --getsize64 {name}") == f"{MIB}\n"

@@ -150,7 +150,7 @@ FIRST = "no group defined; [machine] or another comes first"
         ("[device a]\n", f"1: {HEADER}"),
         ("[]\n", f"1: {HEADER}"),
         ('[memoy]\nsize = "1"\n', "2: There is no option group 'memoy'; did you mean 'memory'?"),
-        ('[device "a"]\n', "1: 'driver' is missing"),
+        ('[device "a"]\n', "1: Parameter 'driver' is missing"),
         ('[memory "a"]\nsize = "1"\n', "2: 'id' is not known; known: maxmem, size, slots"),
         (
             '[memory]\nfoo = "1"\nsize = "64"\n',
@@ -179,7 +179,10 @@ def test_what_is_wrong_is_told_with_file_and_line(
             '[device "a"]\ndriver = "virtio-rng-device"\nfoo = "x"\n[name]\n',
             "3: Property 'virtio-rng-device.foo' not found",
         ),
-        ('[object "o"]\nqom-type = "nosuch"\n', "2: invalid object type: nosuch"),
+        (
+            '[object "o"]\nqom-type = "nosuch"\n',
+            "2: Parameter 'qom-type' does not accept value 'nosuch'",
+        ),
         ('[chardev "c"]\nbackend = "null"\nfoo = "x"\n', "3: Property 'chardev-null.foo' not"),
         (
             '[drive "d"]\nfile = "/no/such/file"\n',

@@ -156,28 +156,49 @@ CASES = """
 -accel nosuch                            | -accel: invalid accelerator nosuch
 -accel tcg,nosuch=1                      | -accel tcg: Property 'nosuch' not found
 -accel tcg,tb-size=many                  | -accel tcg: tb-size
--device nosuch                           | -device: 'nosuch' is not a valid device model name; `-device help` lists them
+-device nosuch                           | -device nosuch: 'nosuch' is not a valid device model name; `-device help` lists them
 -device virtio-rng-device,nosuch=1       | Property 'virtio-rng-device.nosuch' not found
 -device virtio-rng-device,period=0       | -device virtio-rng-device: 'period' parameter expects
--device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer, not 'some'
--device virtio-rng-device,rng=nosuch     | Property 'virtio-rng-device.rng' can't find value 'nosuch'
+-device virtio-rng-device,max-bytes=some | Parameter 'max-bytes' expects integer; 'some' is not a number
+-device virtio-rng-device,rng=nosuch     | -device virtio-rng-device: Device 'nosuch' not found
+-object secret,id=s,data=x -device virtio-rng-device,rng=s | Invalid parameter type for 'rng', expected: rng-backend
 -device virtio-rng-device,bus=nosuch     | -device virtio-rng-device: Bus 'nosuch' not found
 -device virtio-blk-device                | -device virtio-blk-device: drive property not set
 -device virtio-blk-device,drive=nosuch   | 'virtio-blk-device.drive' can't find value 'nosuch'
+-drive file=disk,if=none,id=a,format=raw -device virtio-blk-device,drive=a,iothread=nosuch | Device 'nosuch' not found
 -device virtconsole                      | -device virtconsole: No 'virtio-serial-bus' bus found
 -device {nine}                           | -device virtio-rng-device: No 'virtio-bus' bus found
 -device '{{"driver":'                    | -device: not a JSON object
--device virtio-rng-device,id=a -device virtio-rng-device,id=a | -device: id 'a' is given twice
+-device virtio-rng-device,id=a -device virtio-rng-device,id=a | -device: Duplicate ID 'a' for device
+-device virtio-device                    | -device virtio-device: Parameter 'driver' expects a non-abstract device type
+-device serial-mm                        | -device serial-mm: Parameter 'driver' expects a pluggable device type
+-device '{{"driver":"virtio-rng-device","period":"5"}}' | -device virtio-rng-device: Parameter 'period' expects uint64
+-device '{{"driver":"virtio-rng-device","event_idx":"on"}}' | Invalid parameter type for 'event_idx', expected: boolean
+-global virtio-rng-device.period=x -device virtio-rng-device | can't apply global virtio-rng-device.period=x: Parameter 'period' expects integer
+-global driver=virtio-rng-device,property=period | -global: options 'driver', 'property', and 'value' are required
+-global virtio-mmio.force-legacy=x       | Parameter 'force-legacy' expects 'on' or 'off'
+-set nosuch                              | -set: can't parse: "nosuch"
+-set nosuch.a.b=c                        | -set: There is no option group 'nosuch'
+-set drive.a.b=c                         | -set: properties of 'drive' cannot be set
+-set device.a.period=5 -device virtio-rng-device,id=a | -set: there is no device "a" defined
+-device virtio-rng-device,id=a -set device.a.nosuch=5 | Property 'virtio-rng-device.nosuch' not found
+-device virtio-rng-device,id=a -set device.a.period=0 | 'period' parameter expects a positive integer
 -global nosuch.force-legacy=off          | -global: there is no driver 'nosuch'
 -global virtio-mmio.nosuch=1             | -global: Property 'virtio-mmio.nosuch' not found
--object nosuch,id=x                      | -object: invalid object type: nosuch
--object rng-random                       | -object: 'id' is missing
--object rng-random,id=x,filename=none    | -object rng-random: cannot open the entropy source 'none'
--object rng-builtin,id=x -object rng-builtin,id=x | -object: id 'x' is given twice
--object secret,id=s                     | -object secret: a secret has one of data= and file=
--object secret,id=s,data=a,file=b       | -object secret: a secret has one of data= and file=
--object secret,id=s,file=none           | -object secret: cannot read the secret 'none'
--object secret,id=s,data=%,format=base64 | -object secret: the secret is not base64
+-object nosuch,id=x                      | -object: Parameter 'qom-type' does not accept value 'nosuch'
+-object id=x                             | -object: Parameter 'qom-type' is missing
+-object memory-backend-ram,id=m          | -object memory-backend-ram: Parameter 'size' is missing
+-object memory-backend-ram,id=m,size=huh | -object memory-backend-ram: Parameter 'size' expects a size value
+-object memory-backend-ram,id=m,size=1M,nosuch=1 | -object memory-backend-ram: Parameter 'nosuch' is unexpected
+-object memory-backend-file,id=m,size=1M,mem-path=/nosuch/y | can't open backing store /nosuch/y for guest RAM: No such file or directory
+-object '{{"qom-type":"memory-backend-ram","id":"m","size":"1M"}}' | -object memory-backend-ram: Parameter 'size' expects uint64
+-object rng-random                       | -object: Parameter 'id' is missing
+-object rng-random,id=x,filename=none    | -object rng-random: Could not open 'none': No such file or directory
+-object rng-builtin,id=x -object rng-builtin,id=x | -object: Duplicate ID 'x' for object
+-object secret,id=s                     | -object secret: Either 'file' or 'data' must be provided
+-object secret,id=s,data=a,file=b       | -object secret: 'file' and 'data' are mutually exclusive
+-object secret,id=s,file=none           | -object secret: Unable to read none: No such file or directory
+-object secret,id=s,data=%,format=base64 | -object secret: Base64 data contains invalid characters
 -audiodev alsa,id=a                     | -audiodev: driver 'alsa': no machine has sound; 'none' is
 -audiodev none                          | -audiodev: 'id' is missing
 -boot menu=on                           | -boot: menu=on: no firmware of these boards has a menu
@@ -230,11 +251,11 @@ stray                                    | 'stray' is no option
 -drive file=disk,id=a,aio=native         | aio=native was specified, but it requires cache.direct=on
 -drive file=disk,id=a,iops=-1            | bps/iops/max values must be within
 -drive file=disk,id=a,node-name=a        | Device name 'a' conflicts with an existing node name
--drive file=disk,if=none,id=a -drive file=disk2,if=none,id=a | -drive: id 'a' is given twice
+-drive file=disk,if=none,id=a -drive file=disk2,if=none,id=a | -drive: Duplicate ID 'a' for drive
 -drive file=disk,if=none,id=a -drive file=disk,if=none,id=b  | -drive: Failed to get "write" lock; is another process using the image [disk]?
 -drive file=disk,if=none,id=a -device virtio-blk-device,drive=a -device virtio-blk-device,drive=a | Drive 'a' is already in use by another device
--drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues must be between
--drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | logical_block_size must be
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,num-queues=0 | num-queues property must be larger than 0
+-drive file=disk,if=none,id=a -device virtio-blk-device,drive=a,logical_block_size=1000 | Property .logical_block_size doesn't take value 1000 (minimum: 512, maximum: 2097152)
 
 # block nodes
 -blockdev nosuch,node-name=n             | -blockdev: Parameter 'driver' does not accept value 'nosuch'

@@ -9,6 +9,7 @@ import pytest
 
 from ratite.core import ConfigError, HostError, KiB, MiB
 from ratite.memory import DirtyClient, RamAddr, RamList, ramblock_info
+from ratite.memory.host import HostMemory
 
 
 def test_a_block_is_zeroed_page_aligned_host_memory(ram_list: RamList) -> None:
@@ -72,13 +73,25 @@ def test_wrong_requests_are_refused_with_the_block_named(ram_list: RamList) -> N
 
 def test_a_file_can_back_a_block_and_keeps_its_content(tmp_path: Path, ram_list: RamList) -> None:
     path = tmp_path / "ram"
-    path.write_bytes(b"old content")
-    block = ram_list.alloc("ram", 64 * KiB, path=str(path))
+    path.write_bytes(b"old content".ljust(64 * KiB))
+    with path.open("r+b") as file:
+        memory = HostMemory(64 * KiB, file.fileno())
+    block = ram_list.alloc("ram", 64 * KiB, memory=memory)
     assert block.read(0, 3) == b"old"
     block.write(0, b"new")
-    assert path.read_bytes()[:11] == b"new content" and path.stat().st_size == 64 * KiB
-    with pytest.raises(HostError, match="map guest memory from"):
-        ram_list.alloc("other", 4096, path=str(tmp_path / "no" / "file"))
+    assert path.read_bytes()[:11] == b"new content"
+
+
+def test_memory_beyond_what_the_host_can_address_is_refused() -> None:
+    for size in (1 << 50, 1 << 63, (1 << 64) - 1):
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            HostMemory(size, reserve=True)
+
+
+def test_all_pages_can_be_had_at_once() -> None:
+    memory = HostMemory(1 << 20)
+    memory.populate(3)
+    assert bytes(memory.view[:8]) == bytes(8) and memory.size == 1 << 20
 
 
 def test_new_blocks_are_dirty_for_everyone_and_hold_no_code(ram_list: RamList) -> None:
@@ -129,7 +142,9 @@ def test_code_listeners_hear_of_writes_to_pages_with_code_only(ram_list: RamList
 def test_a_private_file_is_read_but_not_written(tmp_path: Path) -> None:
     file = tmp_path / "ram"
     file.write_bytes(b"x" * 4096)
-    block = RamList().alloc("ram", 4096, path=str(file), share=False)
+    with file.open("r+b") as opened:
+        memory = HostMemory(4096, opened.fileno(), share=False)
+    block = RamList().alloc("ram", 4096, memory=memory)
     assert block.read(0, 1) == b"x"
     block.write(0, b"y")
     assert block.read(0, 1) == b"y" and file.read_bytes()[:1] == b"x"

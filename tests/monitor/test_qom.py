@@ -32,7 +32,8 @@ def names(qmp: QmpClient, **arguments: Any) -> set[str]:
         ("device", {"virtio-mmio", "virtio-blk-device", "rv64-riscv-cpu"}),
         ("rng-backend", {"rng-builtin", "rng-random"}),
         ("user-creatable", {"rng-builtin", "memory-backend-ram"}),
-        ("virtserialport", {"virtserialport"}),
+        ("virtserialport", {"virtserialport", "virtconsole"}),
+        ("virtio-serial-port", {"virtserialport", "virtconsole"}),
     ],
 )
 def test_a_type_is_listed_by_whatever_it_refines(

@@ -97,7 +97,7 @@ def test_links_are_followed_and_listed(root: Container) -> None:
 
 def test_properties_are_listed_read_and_set(root: Container) -> None:
     leaf = Leaf(speed=7)
-    assert PropertyInfo("speed", "int64") in leaf.list_properties()
+    assert PropertyInfo("speed", "int") in leaf.list_properties()
     assert leaf.get_property("speed") == 7
     assert leaf.get_property("type") == "test-leaf"
     leaf.set_property("speed", "9")

@@ -42,6 +42,7 @@ class Features(PropertyGroup):
 
 class Card(Object):
     type_name = "test-card"
+    value_type_names = {}  # as devices have it
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import State
 from ratite.memory import AccessSizes, MemoryRegion, RamList
-from ratite.qom import Backend, Named, UInt8, UInt16, UInt32, UInt64
+from ratite.qom import Backend, Doc, Named, UInt8, UInt16, UInt32, UInt64
 
 
 @TraceEvent
@@ -162,7 +162,11 @@ class PflashCfi01(Device):
         self,
         ram_list: RamList,
         *,
-        drive: Annotated[BlockBackend | None, Backend("drive")] = None,
+        drive: Annotated[
+            BlockBackend | None,
+            Backend("drive"),
+            Doc("Node name or ID of a block device to use as a backend"),
+        ] = None,
         num_blocks: UInt32 = 128,
         sector_length: UInt64 = 256 * KiB,
         width: UInt8 = 4,

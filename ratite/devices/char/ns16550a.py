@@ -19,7 +19,7 @@ from ratite.devices.fdt import FdtNode
 from ratite.devices.register import Register, State
 from ratite.devices.wire import Wire
 from ratite.memory import AccessSizes, Endianness
-from ratite.qom import Backend, UInt8, UInt32
+from ratite.qom import Backend, Doc, UInt8, UInt32
 
 IER_RDA, IER_THRE, IER_LINE, IER_MODEM = 0x01, 0x02, 0x04, 0x08
 IIR_NONE, IIR_MODEM, IIR_THRE, IIR_RDA, IIR_LINE, IIR_TIMEOUT = 0x01, 0x00, 0x02, 0x04, 0x06, 0x0C
@@ -100,7 +100,9 @@ class Ns16550a(Device):
         regshift: UInt8 = 0,
         endianness: UInt8 = 2,
         baudbase: UInt32 = 230_400,
-        chardev: Annotated[CharBackend | None, Backend("chardev")] = None,
+        chardev: Annotated[
+            CharBackend | None, Backend("chardev"), Doc("ID of a chardev to use as a backend")
+        ] = None,
     ) -> None:
         self.regshift = regshift
         self.endianness = endianness

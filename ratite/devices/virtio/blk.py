@@ -11,19 +11,30 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
 from ratite.core.choice import OnOffAuto
-from ratite.core.disk import Access, DiskTerms, ErrorAction, OnError
+from ratite.core.disk import Access, DiskTerms, ErrorAction, JobRunner, OnError
 from ratite.core.errors import ConfigError
 from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
 from ratite.devices.virtio.queue import Element, VirtQueue
-from ratite.qom import Backend, Doc, Named, Object, PropertyGroup, Size, UInt16, UInt32
+from ratite.qom import (
+    Backend,
+    Doc,
+    Int32,
+    Named,
+    Object,
+    PropertyGroup,
+    Size,
+    TypeName,
+    UInt16,
+    UInt32,
+)
 
 F_SEG_MAX = 1 << 2
 F_GEOMETRY = 1 << 4
@@ -76,6 +87,10 @@ def virtio_blk_req_complete(vdev: Object, head: int, status: int) -> str:
     return f"vdev {vdev.path} req {head} status {status}"
 
 
+_POLICY = TypeName("BlockdevOnError")
+_POLICIES = "Error handling policy, report/ignore/enospc/stop/auto"
+
+
 @dataclass(frozen=True)
 class BlockOptions(PropertyGroup):
     """Properties that every disk has."""
@@ -89,19 +104,31 @@ class BlockOptions(PropertyGroup):
     min_io_size: Annotated[Size, Named("min_io_size")] = 0
     opt_io_size: Annotated[Size, Named("opt_io_size")] = 0
     discard_granularity: Annotated[Size, Named("discard_granularity")] = AUTO_GRANULARITY
+    backend_defaults: Annotated[
+        OnOffAuto,
+        Named("backend_defaults"),
+        Doc("must be off or auto: files have no sizes of blocks"),
+    ] = OnOffAuto.AUTO
     write_cache: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
     share_rw: Annotated[bool, Doc("let others write to the image")] = False
     account_invalid: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
     account_failed: Annotated[OnOffAuto, Doc("on/off/auto")] = OnOffAuto.AUTO
-    rerror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
-        OnError.AUTO
-    )
-    werror: Annotated[OnError, Doc("Error handling policy, report/ignore/enospc/stop/auto")] = (
-        OnError.AUTO
-    )
+    rerror: Annotated[
+        OnError,
+        TypeName("BlockdevOnError"),
+        Doc("Error handling policy, report/ignore/enospc/stop/auto"),
+    ] = OnError.AUTO
+    werror: Annotated[
+        OnError,
+        TypeName("BlockdevOnError"),
+        Doc("Error handling policy, report/ignore/enospc/stop/auto"),
+    ] = OnError.AUTO
     cyls: UInt32 = 0
     heads: UInt32 = 0
     secs: UInt32 = 0
+    lcyls: Annotated[UInt32, Doc("cylinders for firmware, with lheads and lsecs")] = 0
+    lheads: UInt32 = 0
+    lsecs: UInt32 = 0
 
     @property
     def terms(self) -> DiskTerms:
@@ -124,6 +151,7 @@ class VirtioBlk(VirtioDevice):
 
     type_name = "virtio-blk-device"
     category = "Storage"
+    boot_name = "disk@0,0"
     device_id = 2
 
     write_cache = State(True)  # as the driver has switched it; by `save`
@@ -147,6 +175,19 @@ class VirtioBlk(VirtioDevice):
         write_zeroes: bool = True,
         max_discard_sectors: UInt32 = 4194303,
         max_write_zeroes_sectors: UInt32 = 4194303,
+        report_discard_granularity: Annotated[
+            bool, Doc("off: as if discard_granularity were the logical block size")
+        ] = True,
+        x_enable_wce_if_config_wce: Annotated[
+            bool, Doc("offer flushes where the driver may switch the write cache on")
+        ] = True,
+        iothread: Annotated[
+            JobRunner | None, Backend("iothread", "link<iothread>"), Doc("does its requests")
+        ] = None,
+        scsi: Annotated[bool, Doc("must be off")] = False,
+        bootindex: Annotated[
+            Int32, Doc("its place in the order in which firmware boots; less than 0: in none")
+        ] = -1,
         block: BlockOptions = BLOCK_DEFAULTS,
         virtio: VirtioOptions = VIRTIO_DEFAULTS,
     ) -> None:
@@ -160,6 +201,11 @@ class VirtioBlk(VirtioDevice):
         self.write_zeroes = write_zeroes
         self.max_discard_sectors = max_discard_sectors
         self.max_write_zeroes_sectors = max_write_zeroes_sectors
+        self.report_discard_granularity = report_discard_granularity
+        self.x_enable_wce_if_config_wce = x_enable_wce_if_config_wce
+        self.iothread = iothread
+        self.scsi = scsi
+        self.bootindex = bootindex
         self.block = block
         self._logical = block.logical_block_size or SECTOR
         self._physical = block.physical_block_size or self._logical
@@ -175,7 +221,7 @@ class VirtioBlk(VirtioDevice):
         self._check()
         if self.num_queues == AUTO_QUEUES:
             self.num_queues = 1
-        self.drive.attach(self, self.block.terms)
+        self.drive.attach(self, replace(self.block.terms, runner=self.iothread))
         if self.block.write_cache.chosen is not None:
             self.drive.write_cache = self.block.write_cache.chosen
         self._write_cache = self.drive.write_cache
@@ -190,14 +236,18 @@ class VirtioBlk(VirtioDevice):
         self._disk.detach()
 
     def _check(self) -> None:
+        if self.scsi:
+            raise ConfigError(f"{self.type_name}: scsi=on is not supported; leave it out")
+        if self.block.backend_defaults is OnOffAuto.ON:
+            raise ConfigError(f"{self.type_name}: backend_defaults=on is not supported")
         for name, size in (
             ("logical_block_size", self._logical),
             ("physical_block_size", self._physical),
         ):
             if not SECTOR <= size <= 2 << 20 or size & (size - 1):
                 raise ConfigError(
-                    f"{self.type_name}: {name} must be a power of two between 512 and 2097152, "
-                    f"not {size}"
+                    f"Property .{name} doesn't take value {size} (minimum: 512, maximum: 2097152)",
+                    hint="a power of two",
                 )
         if self._logical > self._physical:
             raise ConfigError(
@@ -205,13 +255,20 @@ class VirtioBlk(VirtioDevice):
                 f"physical_block_size {self._physical}"
             )
         if not 1 <= self.num_queues <= MAX_QUEUES and self.num_queues != AUTO_QUEUES:
-            raise ConfigError(f"{self.type_name}: num-queues must be between 1 and {MAX_QUEUES}")
+            raise ConfigError(
+                "num-queues property must be larger than 0", hint=f"and {MAX_QUEUES} at most"
+            )
         size = self.queue_size
         if not 4 <= size <= 1024 or size & (size - 1):
             raise ConfigError(
-                f"{self.type_name}: queue-size must be a power of two between 4 and 1024, "
-                f"not {size}"
+                f"invalid queue-size property ({size}), must be a power of 2 (max 1024)",
+                hint="4 at least",
             )
+
+    @property
+    def logical_geometry(self) -> tuple[int, int, int]:
+        """Cylinders, heads and sectors for firmware; 0 if there are none."""
+        return self.block.lcyls, self.block.lheads, self.block.lsecs
 
     @property
     def _disk(self) -> BlockBackend:
@@ -223,7 +280,7 @@ class VirtioBlk(VirtioDevice):
         features = F_SEG_MAX | F_GEOMETRY | F_BLK_SIZE | F_TOPOLOGY
         if self.config_wce:
             features |= F_CONFIG_WCE
-        if self.config_wce or self._write_cache:
+        if self._write_cache or (self.config_wce and self.x_enable_wce_if_config_wce):
             features |= F_FLUSH
         if self._disk.read_only:
             features |= F_RO
@@ -289,7 +346,7 @@ class VirtioBlk(VirtioDevice):
         heads, secs = self.block.heads or 16, self.block.secs or 63
         cyls = self.block.cyls or min(sectors // (heads * secs), 16383)
         granularity = self.block.discard_granularity
-        if granularity in (0, AUTO_GRANULARITY):
+        if granularity in (0, AUTO_GRANULARITY) or not self.report_discard_granularity:
             granularity = self._logical
         seg_max = self.queue_size - 2 if self.seg_max_adjust else 126
         return CONFIG.pack(

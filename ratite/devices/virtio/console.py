@@ -97,6 +97,8 @@ class VirtioSerialPort(Device):
     without `chardev` that is all of them.
     """
 
+    type_name = "virtio-serial-port"
+    abstract = True
     bus_type = "virtio-serial-bus"
     user_creatable = True
     category = "Input"
@@ -287,7 +289,7 @@ class VirtSerialPort(VirtioSerialPort):
     type_name = "virtserialport"
 
 
-class VirtConsole(VirtioSerialPort):
+class VirtConsole(VirtSerialPort):
     """A port that the guest's kernel uses as a console."""
 
     type_name = "virtconsole"

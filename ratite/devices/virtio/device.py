@@ -1,7 +1,8 @@
 """The base of virtio devices: features, status, configuration space, queues; and their bus.
 
 Source: Virtio 1.2, chapters 2 (basic facilities) and 3 (initialization).
-Not modelled: VIRTIO_F_ACCESS_PLATFORM, packed queues, notification data.
+Not modelled: packed queues, notification data. There is no IOMMU: the platform's addresses are
+those of its memory.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from ratite.devices.device import Device
 from ratite.devices.register import State
 from ratite.devices.virtio.queue import NEW_QUEUE, QueueState, VirtQueue
 from ratite.memory import AddressSpace
-from ratite.qom import Doc, Named, Object, PropertyGroup
+from ratite.qom import Doc, Named, Object, Property, PropertyGroup
+from ratite.qom.property import group_properties
 
 F_NOTIFY_ON_EMPTY = 1 << 24  # legacy only
 F_ANY_LAYOUT = 1 << 27  # legacy only
 F_RING_INDIRECT_DESC = 1 << 28
 F_RING_EVENT_IDX = 1 << 29
 F_VERSION_1 = 1 << 32
+F_ACCESS_PLATFORM = 1 << 33
 F_RING_RESET = 1 << 40
 LEGACY_ONLY = F_NOTIFY_ON_EMPTY | F_ANY_LAYOUT
 
@@ -65,8 +68,13 @@ class VirtioOptions(PropertyGroup):
     notify_on_empty: Annotated[bool, Named("notify_on_empty"), Doc("legacy feature")] = True
     any_layout: Annotated[bool, Named("any_layout"), Doc("legacy feature")] = True
     queue_reset: Annotated[bool, Named("queue_reset"), Doc("offer reset of single queues")] = True
-    iommu_platform: Annotated[bool, Named("iommu_platform"), Doc("must be off")] = False
+    iommu_platform: Annotated[
+        bool, Named("iommu_platform"), Doc("the driver must use addresses of the platform's")
+    ] = False
     packed: Annotated[bool, Named("packed"), Doc("must be off")] = False
+    use_started: Annotated[bool, Doc("must be on")] = True
+    use_disabled_flag: Annotated[bool, Doc("must be on")] = True
+    x_disable_legacy_check: Annotated[bool, Doc("must be off")] = False
 
     @property
     def features(self) -> int:
@@ -78,7 +86,22 @@ class VirtioOptions(PropertyGroup):
             | (F_NOTIFY_ON_EMPTY if self.notify_on_empty else 0)
             | (F_ANY_LAYOUT if self.any_layout else 0)
             | (F_RING_RESET if self.queue_reset else 0)
+            | (F_ACCESS_PLATFORM if self.iommu_platform else 0)
         )
+
+    def check(self) -> None:
+        """Raise `ConfigError` for what has one possible value, and another was given."""
+        for name, only in ONE_VALUE.items():
+            if getattr(self, name.replace("-", "_")) is not only:
+                raise ConfigError(f"{name}={'off' if only else 'on'} is not supported")
+
+
+ONE_VALUE = {
+    "packed": False,
+    "use-started": True,
+    "use-disabled-flag": True,
+    "x-disable-legacy-check": False,
+}
 
 
 VIRTIO_DEFAULTS = VirtioOptions()
@@ -141,6 +164,13 @@ class VirtioDevice(Device):
         self.queues: list[VirtQueue] = []
         self._transport: VirtioTransport | None = None
         super().__init__()
+
+    @classmethod
+    def properties(cls) -> Mapping[str, Property]:
+        """The declared properties; of the base those that all have."""
+        if cls is VirtioDevice:
+            return {entry.name: entry for entry in group_properties("virtio", VirtioOptions)}
+        return super().properties()
 
     # -- for subclasses
 
@@ -217,11 +247,16 @@ class VirtioDevice(Device):
         return self.own_features() | self.virtio.features
 
     def accept_features(self, features: int) -> bool:
-        """Take the driver's choice; False if it holds bits that were not offered."""
+        """Take the driver's choice; False if it holds bits that were not offered, or lacks one that
+        must be accepted.
+        """
         unknown = features & ~self.offered_features
         if unknown:
             self.guest_error(f"the driver accepts features {unknown:#x} that were not offered")
         self.features = features & self.offered_features
+        if self.virtio.iommu_platform and not self.has(F_ACCESS_PLATFORM):
+            self.guest_error("the driver does not accept VIRTIO_F_ACCESS_PLATFORM")
+            return False
         return not unknown
 
     def set_status(self, status: int) -> None:
@@ -270,9 +305,7 @@ class VirtioDevice(Device):
 
     def realize(self) -> None:
         """Join the transport. Raises ConfigError for properties that cannot be."""
-        for name in ("iommu_platform", "packed"):
-            if getattr(self.virtio, name):
-                raise ConfigError(f"{self.type_name}: {name}=on is not supported")
+        self.virtio.check()
         bus = self.parent_bus
         if not isinstance(bus, VirtioBus):
             raise ConfigError(f"{self.type_name} needs a virtio bus")

@@ -5,15 +5,18 @@ Source: QEMU's QMP reference, "Device infrastructure (qdev)".
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
+from ratite.core.keyval import is_identifier
 from ratite.devices import Device
-from ratite.machines.config import DeviceConfig
+from ratite.machines.config import DeviceConfig, PropertyValue
+from ratite.machines.machine import pluggable
 from ratite.monitor.command import Rest, command
 from ratite.monitor.errors import DeviceNotFound, QmpError
 from ratite.monitor.events import DeviceDeleted
 from ratite.monitor.vm import Vm
-from ratite.qom import Doc, find_type
+from ratite.qom import Doc
 
 
 @command("device_add", features=("json-cli", "json-cli-hotplug"))
@@ -25,20 +28,28 @@ def device_add(
     id: Annotated[str | None, Doc("its name below /machine/peripheral")] = None,
 ) -> None:
     """Plug in a device, with properties as its type has them. The bus must allow that."""
-    cls = find_type(driver)
-    if cls is None or not issubclass(cls, Device):
-        raise QmpError(f"'{driver}' is not a valid device model name")
-    if cls.is_abstract():
-        raise QmpError("Parameter 'driver' expects a non-abstract device type")
-    if not cls.user_creatable:
-        raise QmpError("Parameter 'driver' expects a pluggable device type")
+    cls = pluggable(driver)
+    if id is not None and not is_identifier(id):
+        raise QmpError("Parameter 'id' expects an identifier")
+    given = dict[str, PropertyValue](_texts(properties))
     if bus is not None:
-        properties = {**properties, "bus": bus}
-    wanted = DeviceConfig(driver, id, properties)
+        given["bus"] = bus
+    wanted = DeviceConfig(driver, id, given)
     place = vm.machine.bus_for(cls, wanted)
     if not place.hotpluggable:
         raise QmpError(f"Bus '{place.bus_name}' does not support hotplugging")
     vm.machine.plug_device(cls, wanted, place).hotplugged = True
+
+
+def _texts(properties: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Values as the command line has them, as QEMU takes those of this command: a text may stand
+    for a number, and what has no such form is left out.
+    """
+    for name, value in properties.items():
+        if isinstance(value, bool):
+            yield name, "on" if value else "off"
+        elif isinstance(value, str | int | float):
+            yield name, str(value)
 
 
 @command("device_del")

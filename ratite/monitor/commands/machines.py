@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
 
+from ratite.block.iothread import IoThread
 from ratite.cpu.riscv import MODELS, RiscvVcpu
 from ratite.machines.machine import machine_types
-from ratite.machines.memory_backend import MemoryBackend
+from ratite.machines.memory_backend import HostMemPolicy, MemoryBackend, MemoryOptions
 from ratite.monitor.command import command
 from ratite.monitor.commands.control import Target
 from ratite.monitor.errors import DeviceNotActive, QmpError
@@ -186,15 +187,6 @@ def query_memory_size_summary(vm: Vm) -> MemoryInfo:
     return MemoryInfo(vm.machine.memory_size)
 
 
-class HostMemPolicy(Enum):
-    """Where the host takes memory from."""
-
-    DEFAULT = "default"
-    PREFERRED = "preferred"
-    BIND = "bind"
-    INTERLEAVE = "interleave"
-
-
 @dataclass(frozen=True)
 class Memdev:
     """One memory backend."""
@@ -214,17 +206,29 @@ class Memdev:
 def query_memdev(vm: Vm) -> list[Memdev]:
     """The memory backends: guest RAM."""
     chosen = [node for node in vm.root.walk() if isinstance(node, MemoryBackend)]
-    shown = [
-        _memdev(node.id, node.size, share=node.share, prealloc=node.prealloc) for node in chosen
-    ]
+    shown = [_memdev(node.id, node.memory, share=node.share) for node in chosen]
     if vm.initialized and vm.config.memory_backend is None and vm.machine.ram_id:
-        shown.append(_memdev(vm.machine.ram_id, vm.machine.memory_size))
+        options = MemoryOptions(
+            vm.machine.memory_size,
+            merge=vm.config.merge_memory,
+            dump=vm.config.dump_guest_core,
+        )
+        shown.append(_memdev(vm.machine.ram_id, options, share=False))
     return shown
 
 
-def _memdev(id: str, size: int, *, share: bool = False, prealloc: bool = False) -> Memdev:
-    policy = HostMemPolicy.DEFAULT
-    return Memdev(size, True, True, prealloc, share, [], policy, id, True)
+def _memdev(id: str, memory: MemoryOptions, *, share: bool) -> Memdev:
+    return Memdev(
+        memory.size,
+        memory.merge,
+        memory.dump,
+        memory.prealloc,
+        share,
+        list(memory.host_nodes),
+        memory.policy,
+        id,
+        memory.reserve,
+    )
 
 
 @dataclass(frozen=True)
@@ -241,8 +245,19 @@ class IothreadInfo:
 
 @command("query-iothreads", preconfig=True)
 def query_iothreads(vm: Vm) -> list[IothreadInfo]:
-    """The I/O threads: none."""
-    return []
+    """The I/O threads that the user has made."""
+    return [
+        IothreadInfo(
+            id=node.id,
+            thread_id=node.thread_id,
+            poll_max_ns=node.poll_max_ns,
+            poll_grow=node.poll_grow,
+            poll_shrink=node.poll_shrink,
+            aio_max_batch=0,
+        )
+        for node in vm.root.children["objects"].children.values()
+        if isinstance(node, IoThread)
+    ]
 
 
 @command("balloon")
@@ -353,12 +368,22 @@ def query_stats_schemas(provider: str | None = None) -> list[Any]:
     return []
 
 
+class CommandLineParameterType(Enum):
+    """What a key's value is."""
+
+    STRING = "string"
+    BOOLEAN = "boolean"
+    NUMBER = "number"
+    SIZE = "size"
+
+
 @dataclass(frozen=True)
 class CommandLineParameterInfo:
     """One key of an option's value."""
 
     name: str
-    type: str
+    type: CommandLineParameterType
+    help: str | None = None
 
 
 @dataclass(frozen=True)
@@ -376,7 +401,13 @@ def query_command_line_options(
     """The options of the command line that take keys and values."""
     found = [
         CommandLineOptionInfo(
-            info.name, [CommandLineParameterInfo(name, kind) for name, kind in info.keys]
+            info.name,
+            [
+                CommandLineParameterInfo(
+                    key.name, CommandLineParameterType(key.type_name), key.help or None
+                )
+                for key in info.keys
+            ],
         )
         for info in vm.command_line_options()
         if option in (None, info.name)

@@ -6,32 +6,39 @@ to answer questions about them.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ratite.devices import Device
 from ratite.machines.config import ObjectConfig
-from ratite.machines.memory_backend import MemoryBackend
 from ratite.monitor.command import Rest, command
-from ratite.monitor.errors import DeviceNotFound, QmpError, missing, unexpected
+from ratite.monitor.errors import DeviceNotFound, QmpError
 from ratite.monitor.types import (
     BOOL,
     INT,
     STR,
+    ArrayType,
     Member,
     ObjectType,
     Type,
     word_type,
 )
 from ratite.monitor.vm import Vm
-from ratite.qom import Doc, Object, Property, find_type, registry
+from ratite.qom import Doc, Object, Property, PropertyInfo, find_type, registry
 from ratite.qom.property import Form, Required
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9\-._]*")
 USER_CREATABLE = "user-creatable"
 """The interface of what `object-add` makes, as management clients call it."""
-_FORMS: dict[Form, Type] = {Form.BOOL: BOOL, Form.INT: INT, Form.SIZE: INT}
+_FORMS: dict[Form, Type] = {
+    Form.BOOL: BOOL,
+    Form.INT: INT,
+    Form.SIZE: INT,
+    Form.INTS: ArrayType(INT),
+}
+
+
+def _numbers(entry: Property) -> Type:
+    members = (Member(name, name, INT, optional=True) for name, _ in entry.choices)
+    return ObjectType(entry.type_name, tuple(members))
 
 
 def find_object(vm: Vm, path: str) -> Object:
@@ -74,7 +81,7 @@ def qom_get(vm: Vm, path: str, property: str) -> Any:
 @command("qom-set", preconfig=True)
 def qom_set(vm: Vm, path: str, property: str, value: Any) -> None:
     """Set a property."""
-    find_object(vm, path).set_property(property, value, vm.backends.resolve)
+    find_object(vm, path).set_property(property, value, vm.backends.resolve, strict=True)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def qom_list_types(
 def _is_of(cls: type[Object], name: str) -> bool:
     if name == USER_CREATABLE:
         return cls.is_user_creatable()
-    return name == cls.type_name or name in cls.lineage()
+    return cls.is_of(name)
 
 
 def _describe(entry: Property) -> ObjectPropertyInfo:
@@ -134,14 +141,13 @@ def qom_list_properties(vm: Vm, typename: str) -> list[ObjectPropertyInfo]:
     cls = find_type(typename)
     if cls is None:
         raise DeviceNotFound(f"Class '{typename}' not found")
-    common = [ObjectPropertyInfo("type", "string")]
-    if issubclass(cls, Device):
-        common.append(ObjectPropertyInfo("parent_bus", "link<bus>"))
-        flags = ("realized", "hotplugged", "hotpluggable")
-        common += [ObjectPropertyInfo(name, "bool") for name in flags]
-    return common + [
-        ObjectPropertyInfo(entry.name, entry.type_name, entry.description or None)
+    declared = [
+        PropertyInfo(entry.name, entry.type_name, entry.description)
         for entry in cls.properties().values()
+    ]
+    return [
+        ObjectPropertyInfo(info.name, info.type_name, info.description or None)
+        for info in (*cls.fact_infos(), *declared)
     ]
 
 
@@ -154,6 +160,8 @@ def property_members(cls: type[Object]) -> ObjectType:
     for entry in cls.properties().values():
         if entry.form is Form.ENUM:
             type_: Type = word_type(entry.type_name, (word for word, _ in entry.choices))
+        elif entry.form is Form.NUMBERS:
+            type_ = _numbers(entry)
         else:
             type_ = _FORMS.get(entry.form, STR)
         optional = entry.default is not Required.REQUIRED
@@ -178,23 +186,11 @@ def object_add(
     properties: Rest,
 ) -> None:
     """Make an object, with properties as its type has them."""
-    cls = find_type(qom_type)
-    if cls is None or not cls.is_user_creatable():
-        raise QmpError(f"Parameter 'qom-type' does not accept value '{qom_type}'")
-    known = cls.properties()
-    for name in properties:
-        if name not in known:
-            raise unexpected(name)
-    for entry in known.values():
-        if entry.default is Required.REQUIRED and entry.name not in properties:
-            raise missing(entry.name)
-    if not _IDENTIFIER.fullmatch(id):
-        raise QmpError("Parameter 'id' expects an identifier")
-    vm.backends.add_object(ObjectConfig(qom_type, id, properties))
+    vm.backends.add_object(ObjectConfig(qom_type, id, properties, strict=True))
 
 
 def _is_used(vm: Vm, found: Object) -> bool:
-    if isinstance(found, MemoryBackend) and found.used:
+    if getattr(found, "in_use", False):
         return True
     properties = ((node, e) for node in vm.root.walk() for e in node.properties().values())
     return any(entry.kind and entry.get(node) is found for node, entry in properties)

@@ -180,8 +180,13 @@ def _word(value: bool) -> str:
 
 @hmp("info iothreads", "show iothreads", preconfig=True)
 def iothreads(shell: Shell) -> str:
-    """The I/O threads: none."""
-    return ""
+    """The I/O threads that the user has made."""
+    return "".join(
+        f"{info.id}:\n  thread_id={info.thread_id}\n  poll-max-ns={info.poll_max_ns}\n"
+        f"  poll-grow={info.poll_grow}\n  poll-shrink={info.poll_shrink}\n"
+        f"  aio-max-batch={info.aio_max_batch}\n"
+        for info in machines.query_iothreads(shell.vm)
+    )
 
 
 @hmp("info balloon", "show balloon information")

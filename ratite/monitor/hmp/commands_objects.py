@@ -9,13 +9,13 @@ from typing import Annotated
 from ratite.chardev import Chardev
 from ratite.core.keyval import parse_keyval
 from ratite.devices import Device
-from ratite.machines.config import ChardevConfig
+from ratite.machines.config import ChardevConfig, ObjectConfig, PropertyValue
+from ratite.monitor import type_help
 from ratite.monitor.commands import chardevs, descriptors, devices, objects
 from ratite.monitor.errors import QmpError, missing
-from ratite.monitor.hmp.command import Completed, Flag, Number, Rest, Shell, hmp
+from ratite.monitor.hmp.command import Completed, Flag, Number, Refusal, Rest, Shell, hmp
 from ratite.monitor.json_stream import Fault, parse
 from ratite.monitor.later import Later
-from ratite.qom import registry
 
 
 def _paths(shell: Shell) -> Iterable[str]:
@@ -23,14 +23,19 @@ def _paths(shell: Shell) -> Iterable[str]:
 
 
 def _device_types(shell: Shell) -> Iterable[str]:
-    return (
-        cls.type_name for cls in registry.all() if issubclass(cls, Device) and cls.is_pluggable()
-    )
+    return (*type_help.creatable_devices(), "help")
 
 
-def _peripherals(shell: Shell) -> Iterable[str]:
+def _object_types(shell: Shell) -> Iterable[str]:
+    return (*type_help.creatable_objects(), "help")
+
+
+def _removable(shell: Shell) -> Iterable[str]:
     found = shell.vm.machine.children.get("peripheral")
-    return found.children if found is not None else ()
+    for id, device in found.children.items() if found is not None else ():
+        bus = device.parent_bus if isinstance(device, Device) else None
+        if bus is not None and bus.hotpluggable:
+            yield id
 
 
 def _chardev_ids(shell: Shell) -> Iterable[str]:
@@ -64,22 +69,30 @@ def qom_set(
     shell: Shell, path: Path, property: str, value: Rest, json_: Annotated[bool, Flag("j")] = False
 ) -> None:
     """Set a property, from text or JSON."""
-    given: object = value
     if json_:
         given = parse(value.encode())
         if isinstance(given, Fault):
             raise QmpError(given.text)
-    objects.qom_set(shell.vm, path, property, given)
+        objects.qom_set(shell.vm, path, property, given)
+        return
+    target = objects.find_object(shell.vm, path)
+    target.set_property(property, value, shell.vm.backends.resolve)
 
 
 @hmp("object_add", "create QOM object", preconfig=True)
-def object_add(shell: Shell, object: Rest) -> None:
-    """Make an object: `[qom-type=]TYPE,id=ID[,PROP=VALUE]...`."""
+def object_add(shell: Shell, object: Annotated[Rest, Completed(_object_types)]) -> str:
+    """Make an object: `[qom-type=]TYPE,id=ID[,PROP=VALUE]...`. `help` lists the types, `TYPE,help`
+    a type's properties.
+    """
     given = parse_keyval(object, "qom-type")
     kind, id = given.pop("qom-type", None), given.pop("id", None)
+    if kind in type_help.HELP or type_help.wants_help(given):
+        found = type_help.creatable_objects().get(kind or "")
+        return type_help.properties_text(kind or "", found) if found else type_help.objects_text()
     if kind is None or id is None:
         raise missing("qom-type" if kind is None else "id")
-    objects.object_add(shell.vm, kind, id, dict(given))
+    shell.vm.backends.add_object(ObjectConfig(kind, id, dict[str, PropertyValue](given)))
+    return ""
 
 
 def _object_ids(shell: Shell) -> Iterable[str]:
@@ -93,17 +106,27 @@ def object_del(shell: Shell, id: Annotated[str, Completed(_object_ids)]) -> None
 
 
 @hmp("device_add", "add device, like -device on the command line")
-def device_add(shell: Shell, device: Annotated[Rest, Completed(_device_types)]) -> None:
-    """Plug in a device: `DRIVER[,PROP=VALUE]...`."""
+def device_add(shell: Shell, device: Annotated[Rest, Completed(_device_types)]) -> str:
+    """Plug in a device: `DRIVER[,PROP=VALUE]...`. `help` lists the drivers, `DRIVER,help` the
+    properties of one.
+    """
     given = parse_keyval(device, "driver")
     driver, bus, id = (given.pop(name, None) for name in ("driver", "bus", "id"))
+    if driver in type_help.HELP:
+        return type_help.devices_text()
     if driver is None:
         raise missing("driver")
+    if type_help.wants_help(given):
+        found = type_help.all_devices().get(driver)
+        if found is None:
+            raise Refusal(f"Device '{driver}' not found")
+        return type_help.properties_text(driver, found)
     devices.device_add(shell.vm, driver, dict(given), bus, id)
+    return ""
 
 
 @hmp("device_del", "remove device")
-def device_del(shell: Shell, device: Annotated[str, Completed(_peripherals)]) -> None:
+def device_del(shell: Shell, device: Annotated[str, Completed(_removable)]) -> None:
     """Take a device out."""
     devices.device_del(shell.vm, device)
 

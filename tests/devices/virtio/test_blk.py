@@ -380,6 +380,13 @@ def test_the_configuration_space(start: Any, disk: Disk) -> None:
     assert guest.get(0x100, 4) == 2048
 
 
+def test_the_granularity_of_discards_is_reported_or_not(start: Any) -> None:
+    for reported, sectors in ((True, 128), (False, 1)):
+        options = BlockOptions(discard_granularity=65536)
+        guest, _ = start(block=options, report_discard_granularity=reported)
+        assert struct.unpack("<I", guest.config(44, 4)) == (sectors,)
+
+
 def test_several_queues_work(start: Any, make_guest: Any, disk: Disk) -> None:
     guest = make_guest(VirtioBlk(drive=disk, num_queues=3))
     for number, ring in enumerate(guest.start()):
@@ -405,6 +412,9 @@ def test_the_write_cache_is_the_drivers_to_choose(start: Any, disk: Disk) -> Non
     guest, _ = start(block=BlockOptions(write_cache=OnOffAuto.OFF), config_wce=False)
     assert not disk.write_cache
     assert not guest.offered() & (F_FLUSH | F_CONFIG_WCE)
+    off = BlockOptions(write_cache=OnOffAuto.OFF)
+    assert start(block=off)[0].offered() & F_FLUSH
+    assert not start(block=off, x_enable_wce_if_config_wce=False)[0].offered() & F_FLUSH
 
 
 def test_blocks_of_4096_bytes(start: Any) -> None:
@@ -453,6 +463,8 @@ def test_a_late_answer_after_a_queue_was_reset_is_dropped(start: Any, disk: Disk
 @pytest.mark.parametrize(
     ("properties", "complaint"),
     [
+        ({"scsi": True}, "scsi=on"),
+        ({"block": BlockOptions(backend_defaults=OnOffAuto.ON)}, "backend_defaults=on"),
         ({"num_queues": 0}, "num-queues"),
         ({"num_queues": 2000}, "num-queues"),
         ({"queue_size": 100}, "queue-size"),

@@ -86,6 +86,28 @@ def test_features_may_be_switched_off(make_guest: Any) -> None:
         make_guest(VirtioRng(virtio=VirtioOptions(packed=True)))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("use_started", False), ("use_disabled_flag", False), ("x_disable_legacy_check", True)],
+)
+def test_what_has_one_value_takes_no_other(make_guest: Any, name: str, value: bool) -> None:
+    with pytest.raises(ConfigError, match=f"{name.replace('_', '-')}=.* is not supported"):
+        make_guest(VirtioRng(virtio=VirtioOptions(**{name: value})))
+
+
+def test_a_driver_must_use_the_platforms_addresses_if_it_is_told_to(make_guest: Any) -> None:
+    guest = make_guest(VirtioRng(virtio=VirtioOptions(iommu_platform=True)))
+    assert guest.offered() >> 33 & 1
+    for features, status in ((1 << 32, 3), (1 << 32 | 1 << 33, 11)):
+        guest.set(0x070, 0)
+        guest.set(0x070, 3)
+        for half in (0, 1):
+            guest.set(0x024, half)
+            guest.set(0x020, features >> 32 * half & 0xFFFF_FFFF)
+        guest.set(0x070, 11)
+        assert guest.get(0x070) == status
+
+
 @pytest.mark.parametrize("features", [0, 1 << 32 | 1 << 35, 1 << 32 | 1])
 def test_an_impossible_choice_of_features_is_not_ok(guest: Any, features: int) -> None:
     guest.set(0x070, 3)
