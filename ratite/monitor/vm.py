@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ratite.block import BlockLayer
-from ratite.chardev import Chardev, Loop
+from ratite.chardev import Chardev
 from ratite.core.log import Log
+from ratite.core.loop import Loop
 from ratite.cpu.vcpu import Runner
 from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
