@@ -64,6 +64,7 @@ from ratite.machines.machine import Environment, Machine, Power, RunState, machi
 from ratite.memory import Gpa, MemTxResult
 from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
+from ratite.net import NetHost
 from ratite.qom import Container, find_type, keyword_arguments
 
 if TYPE_CHECKING:
@@ -149,6 +150,12 @@ class Vm:
             escape=config.echr,
             on_wait=lambda text: messages.tell(f"info: {text}"),
             on_notice=self._noticed,
+            network=NetHost(
+                self.loop,
+                running=lambda: self.machine.run_state is RunState.RUNNING,
+                warn=lambda text: messages.tell(f"warning: {text}"),
+                stream_changed=self.hub.stream_changed,
+            ),
             active=config.incoming is None,
         )
         self.root = Container()
@@ -329,6 +336,9 @@ class Vm:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)
             self.backends.adopt(local)
+        for netdev in config.netdevs:
+            with located(netdev.origin):
+                self.backends.add_netdev(netdev)
         for node in config.blockdevs:
             self.backends.add_blockdev(node)
         for drive in config.drives:
@@ -361,6 +371,7 @@ class Vm:
     def _go_on(self) -> None:
         """The run state says that the guest runs: have it so. The machine lock is held."""
         self.backends.block.resume()
+        self.backends.net.resume()
         self._happened(Change.RESUME)
         self.runner.resume()
 
@@ -420,6 +431,12 @@ class Vm:
         """Tell clients that memory is looked through once more, if they want to know."""
         if self.migration.sends_events:
             self.hub.migration_pass(number)
+
+    def arrived(self) -> None:
+        """A guest has come here from another machine: its network shall know."""
+        from ratite.monitor.commands.network import announce_arrival
+
+        announce_arrival(self)
 
     def incoming_failed(self, text: str) -> None:
         """There is no guest to run: end, with status 1."""

@@ -15,6 +15,7 @@ from ratite.cpu.vcpu import Runner
 from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
 from ratite.machines.machine import Machine
+from ratite.net import Network
 from ratite.qom import Object
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Backends(Protocol):
     @property
     def block(self) -> BlockLayer:
         """Block nodes and drives."""
+
+    @property
+    def net(self) -> Network:
+        """Netdevs and hubs."""
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""
