@@ -23,6 +23,8 @@ def netdev_tree(text: str) -> dict[str, object]:
     """
     tree = nest(parse_keyval(text, "type"))
     check_kind(tree)
+    if "id" not in tree:
+        raise ConfigError("Parameter 'id' is missing")
     try:
         typed = from_text(type_of(NetdevUnion), tree)
     except QmpError as error:
