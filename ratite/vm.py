@@ -40,6 +40,7 @@ from ratite.cpu.idle import IdleRunner
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
 from ratite.debugger import Debugger, serve_qtest
+from ratite.devices.net.nic import nics
 from ratite.devices.notice import IoFailed, Notice
 from ratite.devices.power import PowerAction
 from ratite.machines.config import (
@@ -286,7 +287,15 @@ class Vm:
         self._closers.append(lambda: self.migration.close() if self._migrates else None)
         if self.config.incoming is not None:
             machine.run_state = RunState.INMIGRATE
+        if not idle:
+            self._warn_of_loose_cables()
         self.initialized = True
+
+    def _warn_of_loose_cables(self) -> None:
+        loose = [f"netdev {n.id}" for n in self.backends.net.netdevs.values() if not n.claimed]
+        loose += [f"nic {card.nic_name}" for card in nics(self.machine) if card.netdev is None]
+        for what in loose:
+            self._messages.tell(f"warning: {what} has no peer")
 
     def _await_guest(self) -> None:
         """Have a guest come from where -incoming says."""

@@ -33,6 +33,11 @@ class Loop(Protocol):
         """Watch `fd` for writing no more."""
 
 
+def close_later(loop: Loop, fd: int) -> None:
+    """Have `fd` watched no more and closed, after all that any thread has asked of it before."""
+    loop.post(lambda: close_watched(loop, fd))
+
+
 def close_watched(loop: Loop, fd: int) -> None:
     """Stop watching `fd`, then close it: on the loop, where its number cannot be reused between."""
     loop.remove_reader(fd)

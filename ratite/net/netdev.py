@@ -69,6 +69,11 @@ class Netdev:
         """Where frames go, in the words of `info network`."""
         return ""
 
+    @property
+    def claimed(self) -> bool:
+        """Whether a card or a hub's port has it."""
+        return self._claimed
+
     # -- for the user
 
     def claim(self) -> Netdev:

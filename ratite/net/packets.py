@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from ratite.core.ethernet import MAX_FRAME
-from ratite.core.loop import close_watched
+from ratite.core.loop import close_later
 from ratite.net.netdev import Buffers, Netdev, NetHost
 
 MOST_BUFFERS = 512  # the host takes 1024 at once
@@ -103,4 +103,4 @@ class PacketNetdev(Netdev):
         if self._fd >= 0:
             self._reading = False
             fd, self._fd = self._fd, -1
-            close_watched(self._host.loop, fd)
+            close_later(self._host.loop, fd)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 
 from ratite.core.errors import HostError
-from ratite.core.loop import close_watched
+from ratite.core.loop import close_later
 from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen
 from ratite.core.threads import NamedThread
 from ratite.net.framing import SIZE, FrameReader, Oversize
@@ -119,7 +119,7 @@ class StreamNetdev(Netdev):
 
     def _hang_up(self) -> None:
         if self._connection is not None:
-            close_watched(self._host.loop, self._connection.detach())
+            close_later(self._host.loop, self._connection.detach())
         self._connection = None
         self._reading = self._waits_for_room = False
         self._unsent = memoryview(b"")

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import struct
-import subprocess
 
 from ratite.core.errors import ConfigError, HostError
 from ratite.net.netdev import Buffers, NetHost
@@ -67,6 +66,8 @@ def check_tap(fd: int, shown: str) -> None:
 
 def run_script(script: str, name: str) -> None:
     """Have a program set an interface up. Raises `HostError`."""
+    import subprocess  # few runs have scripts
+
     try:
         status = subprocess.run([script, name], stdin=subprocess.DEVNULL).returncode
     except OSError as error:

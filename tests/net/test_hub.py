@@ -107,7 +107,7 @@ def open_tap(bench, **options: str | None):
         pytest.skip(f"no tap here: {error}")
 
 
-def test_a_tap_is_an_interface_of_the_host(bench, tmp_path: Path) -> None:
+def test_a_tap_is_an_interface_of_the_host(bench, until, tmp_path: Path) -> None:
     note = tmp_path / "note"
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\necho $0 $1 >> {note}\n")
@@ -119,7 +119,7 @@ def test_a_tap_is_an_interface_of_the_host(bench, tmp_path: Path) -> None:
     assert bench.network.netdevs["t"].info == info
     assert bench.send("t", FRAME)  # lost while it is down
     bench.do(lambda: bench.network.remove("t"))
-    assert not Path("/sys/class/net", name).exists()
+    until(lambda: not Path("/sys/class/net", name).exists())
     assert note.read_text() == f"{script} {name}\n" * 2
 
 

@@ -1,4 +1,4 @@
-"""A network card through qtest: a driver in the test, and a socket at the other end of the cable."""
+"""A network card through qtest: the driver is here, and so is what the cable leads to."""
 
 from __future__ import annotations
 
