@@ -10,7 +10,8 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ratite.core.errors import HostError
@@ -52,6 +53,15 @@ class Unix:
         return f"\0{self.path}" if self.abstract else self.path
 
 
+@contextmanager
+def _names() -> Iterator[None]:
+    """A name inside that the host's encodings cannot hold is an OSError, too."""
+    try:
+        yield
+    except UnicodeError:
+        raise OSError(errno.EINVAL, "a name that no host can have") from None
+
+
 def resolve(
     address: Inet, *, passive: bool, kind: socket.SocketKind = socket.SOCK_STREAM
 ) -> list[tuple[int, tuple[object, ...]]]:
@@ -63,14 +73,16 @@ def resolve(
         family = socket.AF_INET6
     host = None if passive and address.host == ANY_HOST else address.host or "localhost"
     flags = socket.AI_PASSIVE if passive else 0
-    answers = socket.getaddrinfo(host, address.port, family, kind, 0, flags)
+    with _names():
+        answers = socket.getaddrinfo(host, address.port, family, kind, 0, flags)
     return [(int(answer[0]), answer[4]) for answer in answers]
 
 
 def connect(address: Inet | Unix) -> socket.socket:
     """Return a connected socket; waits. Raises OSError."""
     if isinstance(address, Unix):
-        return _connect_one(socket.AF_UNIX, address.name)
+        with _names():
+            return _connect_one(socket.AF_UNIX, address.name)
     failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     for family, name in resolve(address, passive=False):
         try:
@@ -93,7 +105,10 @@ def _connect_one(family: int, name: SocketName) -> socket.socket:
 
 def listen(address: Inet | Unix) -> socket.socket:
     """Return a listening socket. Raises OSError, or HostError if the path is taken."""
-    return _listen_unix(address) if isinstance(address, Unix) else _listen_tcp(address)
+    if isinstance(address, Inet):
+        return _listen_tcp(address)
+    with _names():
+        return _listen_unix(address)
 
 
 def _listen_unix(address: Unix) -> socket.socket:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ratite.core.errors import ConfigError, HostError
-from ratite.core.port import check_port
+from ratite.core.port import HIGHEST, check_port
 from ratite.core.sockets import BoundPath, Inet, Unix, clear_stale, resolve
 from ratite.net import tap
 from ratite.net.announce import Announcements
@@ -44,7 +44,7 @@ def inherited_fd(name: str) -> int:
         raise ConfigError(f"File descriptor named '{name}' has not been found")
     try:
         return os.dup(int(name))
-    except (ValueError, OSError):
+    except (ValueError, OverflowError, OSError):
         raise ConfigError(f"Can't use file descriptor {name}: Bad file descriptor") from None
 
 
@@ -63,7 +63,10 @@ class Network:
             raise ConfigError("Parameter 'id' expects an identifier")
         if options.id in self.netdevs:
             raise ConfigError(f"Duplicate ID '{options.id}'")
-        made = self._make(options, take_fd)
+        try:
+            made = self._make(options, take_fd)
+        except UnicodeError:
+            raise ConfigError("a name that the host cannot have") from None
         self.netdevs[made.id] = made
         return made
 
@@ -320,6 +323,8 @@ def _address(options: Any) -> Inet | Unix:
     four, six = options.ipv4, options.ipv6
     if four is False and six is False:
         raise ConfigError("ipv4=off and ipv6=off leave no address")
+    if not 0 <= (options.to or 0) <= HIGHEST:
+        raise ConfigError("Parameter 'to' expects uint16_t")
     # one that is switched on alone switches the other off
     return Inet(
         options.host,
@@ -334,6 +339,8 @@ def _host_port(text: str) -> Inet:
     host, colon, port = text.rpartition(":")
     if not colon:
         raise ConfigError(f"host address '{text}' doesn't contain ':' separating host from port")
+    if not port:
+        raise ConfigError("port number '' is invalid")
     check_port(port)
     return Inet(host, port, ipv6=False)
 

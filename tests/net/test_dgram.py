@@ -15,6 +15,7 @@ from ratite.net.options import (
     FdSocketAddress,
     InetSocketAddress,
     SocketOptions,
+    StreamOptions,
     UnixSocketAddress,
 )
 
@@ -142,6 +143,17 @@ def test_a_pair_of_sockets_can_be_handed_over(bench, until) -> None:
 
 HERE = InetSocketAddress("127.0.0.1", "0")
 WRONG = {
+    "Can't use file descriptor 99999999999: Bad file descriptor": SocketOptions(
+        id="n0", fd="99999999999"
+    ),
+    "port number '' is invalid": SocketOptions(id="n0", listen="127.0.0.1:"),
+    "port 70000 is out of range: 0 to 65535": SocketOptions(id="n0", connect="127.0.0.1:70000"),
+    "Parameter 'to' expects uint16_t": StreamOptions(
+        id="n0", addr=InetSocketAddress("127.0.0.1", "1", to=1 << 40), server=True
+    ),
+    f"can't resolve host address '{'x' * 300}'": DgramOptions(
+        id="n0", local=HERE, remote=InetSocketAddress("x" * 300, "1")
+    ),
     "dgram requires local= parameter": DgramOptions(id="n0", remote=HERE),
     "type=inet or type=unix requires remote parameter": DgramOptions(id="n0", local=HERE),
     "remote and local types must be the same": DgramOptions(
