@@ -15,7 +15,7 @@ from ratite.net import tap
 from ratite.net.announce import Announcements
 from ratite.net.dgram import DgramNetdev, SocketDgramNetdev
 from ratite.net.hub import Hub, HubPort
-from ratite.net.netdev import Netdev, NetHost
+from ratite.net.netdev import Netdev, NetHost, Place
 from ratite.net.options import (
     DgramOptions,
     FdSocketAddress,
@@ -313,12 +313,11 @@ def _socket_of(fd: int, kind: int | None, shown: str) -> socket.socket:
     return found
 
 
-def _address(options: Any) -> Inet | Unix:
+def _address(options: Place) -> Inet | Unix:
     if isinstance(options, UnixSocketAddress):
         return Unix(options.path, bool(options.abstract))
     if isinstance(options, FdSocketAddress):
         raise ConfigError("type=fd is for our end alone")
-    assert isinstance(options, InetSocketAddress)
     check_port(options.port)
     four, six = options.ipv4, options.ipv6
     if four is False and six is False:

@@ -49,8 +49,10 @@ class StreamNetdev(Netdev):
             listening = listen(address)
         except OSError as error:
             raise HostError.from_os("listen on", error, _describe(address)) from error
-        has_file = isinstance(address, Unix) and not address.abstract
-        self.listen_on(listening, BoundPath(address.path) if has_file else None)  # type: ignore[union-attr]
+        bound = None
+        if isinstance(address, Unix) and not address.abstract:
+            bound = BoundPath(address.path)
+        self.listen_on(listening, bound)
 
     def listen_on(self, listening: socket.socket, bound: BoundPath | None = None) -> None:
         """The same on a socket that listens already."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ratite.core.errors import HostError
+from ratite.net.tap import open_tap
 from tests.boot.harness import Linux
 
 pytestmark = pytest.mark.boot
@@ -123,6 +128,36 @@ def test_a_guest_pings_and_talks_to_a_program(
     linux.run("ip link set eth0 address 52:54:00:00:00:03")
     assert "macaddr=52:54:00:00:00:03" in linux.vm.monitor("info network")
     assert " 0% packet loss" in linux.run("ping -c 1 10.0.0.1")
+
+
+def test_a_guest_talks_to_the_host_through_a_tap(boot: Callable[..., Linux]) -> None:
+    ip = shutil.which("ip")
+    if ip is None:
+        pytest.skip("no ip")
+    name = f"rat{os.getpid() % 100_000}"
+    try:
+        fd, _ = open_tap(name)  # whether that is allowed
+    except HostError as error:
+        pytest.skip(str(error))
+    os.close(fd)
+    linux = boot("-nic", f"tap,ifname={name},script=no,downscript=no")
+    for command in (f"addr add 10.98.7.1/24 dev {name}", f"link set {name} up"):
+        if subprocess.run([ip, *command.split()]).returncode:
+            pytest.skip("interfaces cannot be set up here")
+    configure(linux, "10.98.7.2")
+    assert " 0% packet loss" in linux.run("ping -c 3 -i 0.2 10.98.7.1")
+    with socket.create_server(("10.98.7.1", 0)) as server:
+        server.settimeout(30)
+        port = server.getsockname()[1]
+        linux.run(f"(head -c 3000000 /dev/zero | tr '\\0' x | nc 10.98.7.1 {port}) & true")
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(30)
+            received = 0
+            while data := connection.recv(1 << 16):
+                assert not data.strip(b"x")
+                received += len(data)
+    assert received == 3_000_000
 
 
 def test_two_guests_talk_over_a_stream(boot: Callable[..., Linux], tmp_path: Path) -> None:

@@ -553,10 +553,10 @@ class VirtioNet(VirtioDevice, Nic):
 
     def rx_filter(self) -> RxFilter:
         """What it takes now."""
-        vlans = range(VLANS)
+        vlans = list(range(VLANS))
         vlan = RxState.ALL
         if self.has(F_CTRL_VLAN):
-            vlans = [n for n in vlans if self.vlans[n >> 3] >> (n & 7) & 1]  # type: ignore[assignment]
+            vlans = [n for n in vlans if self.vlans[n >> 3] >> (n & 7) & 1]
             vlan = RxState.NORMAL if vlans else RxState.NONE
         return RxFilter(
             promiscuous=self.promiscuous,
