@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 from ratite.core.ethernet import MAX_FRAME
 from ratite.core.loop import close_later
@@ -13,7 +13,7 @@ BATCH = 64
 """Frames that are read before others have their turn."""
 
 
-class PacketNetdev(Netdev):
+class PacketNetdev(Netdev, ABC):
     """Owns a descriptor that does not block. It keeps one frame at most, which the user did not
     take; the host's queues have the rest.
     """
