@@ -30,9 +30,11 @@ from ratite.machines.config import (
     ChardevConfig,
     DriveConfig,
     DriveInterface,
+    NetdevConfig,
     ObjectConfig,
     PropertyValue,
 )
+from ratite.net import NetHost, Network
 from ratite.qom import Container, Object, Required, find_type, keyword_arguments
 
 
@@ -73,11 +75,12 @@ class Backends:
         escape: int = CTRL_A,
         on_wait: Callable[[str], None] = lambda _: None,
         on_notice: Notify = ignore,
+        network: NetHost | None = None,
         active: bool = True,
     ) -> None:
         """`on_wait` gets a line for the user before a server waits for a client, `on_notice` what
-        block nodes notice. Images are not claimed unless `active`: another machine has them until
-        `Drive.activate`."""
+        block nodes notice; netdevs turn to `network`. Images are not claimed unless `active`:
+        another machine has them until `Drive.activate`."""
         self.chardevs: dict[str, Chardev] = {}
         self.block = BlockLayer(loop, resolve_path, active=active)
         self.block.on_threshold = lambda node, exceeded, threshold: on_notice(
@@ -94,7 +97,8 @@ class Backends:
         self._escape = escape
         self._resolve_path = resolve_path
         self._on_wait = on_wait
-        self._closers: list[Callable[[], None]] = [self.block.close]
+        self.net = Network(network or NetHost(loop, lambda: True))
+        self._closers: list[Callable[[], None]] = [self.block.close, self.net.close]
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a device. Raises `ConfigError` if another has it."""
@@ -103,6 +107,8 @@ class Backends:
             return None if chardev is None else chardev.claim()
         if kind == "drive":
             return self.block.claim(id)
+        if kind == "netdev":
+            return self.net.claim(id)
         return self.objects.get(id)
 
     def add_chardev(
@@ -261,6 +267,13 @@ class Backends:
 
         with blaming("-blockdev"):
             self.block.add_node(drives.blockdev_options(wanted))
+
+    def add_netdev(self, wanted: NetdevConfig) -> None:
+        """Make a netdev."""
+        from ratite.monitor.netdev_text import netdev_options  # likewise
+
+        with blaming(f"-netdev {wanted.options['id']}"):
+            self.net.add(netdev_options(wanted.options))
 
     def close(self) -> None:
         """Close all, the latest first."""

@@ -40,6 +40,7 @@ from ratite.cpu.idle import IdleRunner
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.cpu.vcpu import IcountRunner, Runner, ThreadRunner
 from ratite.debugger import Debugger, serve_qtest
+from ratite.devices.net.nic import nics
 from ratite.devices.notice import IoFailed, Notice
 from ratite.devices.power import PowerAction
 from ratite.machines.config import (
@@ -64,6 +65,7 @@ from ratite.machines.machine import Environment, Machine, Power, RunState, machi
 from ratite.memory import Gpa, MemTxResult
 from ratite.monitor import MonitorHub, OptionInfo
 from ratite.native import u64
+from ratite.net import NetHost
 from ratite.qom import Container, find_type, keyword_arguments
 
 if TYPE_CHECKING:
@@ -149,6 +151,12 @@ class Vm:
             escape=config.echr,
             on_wait=lambda text: messages.tell(f"info: {text}"),
             on_notice=self._noticed,
+            network=NetHost(
+                self.loop,
+                running=lambda: self.machine.run_state is RunState.RUNNING,
+                warn=lambda text: messages.tell(f"warning: {text}"),
+                stream_changed=self.hub.stream_changed,
+            ),
             active=config.incoming is None,
         )
         self.root = Container()
@@ -279,7 +287,15 @@ class Vm:
         self._closers.append(lambda: self.migration.close() if self._migrates else None)
         if self.config.incoming is not None:
             machine.run_state = RunState.INMIGRATE
+        if not idle:
+            self._warn_of_loose_cables()
         self.initialized = True
+
+    def _warn_of_loose_cables(self) -> None:
+        loose = [f"netdev {n.id}" for n in self.backends.net.netdevs.values() if not n.claimed]
+        loose += [f"nic {card.nic_name}" for card in nics(self.machine) if card.netdev is None]
+        for what in loose:
+            self._messages.tell(f"warning: {what} has no peer")
 
     def _await_guest(self) -> None:
         """Have a guest come from where -incoming says."""
@@ -329,6 +345,9 @@ class Vm:
             local = LocalChardev(SERIAL_ID, self.loop, self.serial.output)
             self.serial.connect(local)
             self.backends.adopt(local)
+        for netdev in config.netdevs:
+            with located(netdev.origin):
+                self.backends.add_netdev(netdev)
         for node in config.blockdevs:
             self.backends.add_blockdev(node)
         for drive in config.drives:
@@ -361,6 +380,7 @@ class Vm:
     def _go_on(self) -> None:
         """The run state says that the guest runs: have it so. The machine lock is held."""
         self.backends.block.resume()
+        self.backends.net.resume()
         self._happened(Change.RESUME)
         self.runner.resume()
 
@@ -420,6 +440,12 @@ class Vm:
         """Tell clients that memory is looked through once more, if they want to know."""
         if self.migration.sends_events:
             self.hub.migration_pass(number)
+
+    def arrived(self) -> None:
+        """A guest has come here from another machine: its network shall know."""
+        from ratite.monitor.commands.network import announce_arrival
+
+        announce_arrival(self)
 
     def incoming_failed(self, text: str) -> None:
         """There is no guest to run: end, with status 1."""

@@ -8,43 +8,18 @@ exceeds that is refused by a short write. A peer that vanishes is an event.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
 from ratite.chardev.options import DEFAULTS, CommonOptions
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.loop import Loop
 from ratite.core.signals import interruptible
 from ratite.qom import Object
 
 Bytes = bytes | bytearray | memoryview
-
-
-class Loop(Protocol):
-    """What backends need of the event loop; callbacks come with the machine lock held."""
-
-    @property
-    def current(self) -> bool:
-        """True on the loop's own thread."""
-
-    def post(self, callback: Callable[[], object]) -> None:
-        """Have this run on the loop, in the order of posting."""
-
-    def post_after(self, delay_ns: int, callback: Callable[[], object]) -> None:
-        """Have this run on the loop after some host time."""
-
-    def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
-        """Call this whenever `fd` can be read or has ended."""
-
-    def remove_reader(self, fd: int) -> None:
-        """Watch `fd` for reading no more."""
-
-    def add_writer(self, fd: int, callback: Callable[[], object]) -> None:
-        """Call this whenever `fd` can be written."""
-
-    def remove_writer(self, fd: int) -> None:
-        """Watch `fd` for writing no more."""
 
 
 class Frontend(Protocol):

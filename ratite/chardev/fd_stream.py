@@ -8,7 +8,8 @@ import select
 import stat
 from collections.abc import Callable
 
-from ratite.chardev.chardev import Bytes, Loop
+from ratite.chardev.chardev import Bytes
+from ratite.core.loop import Loop, close_watched
 
 READ_SIZE = 4096
 OUTPUT_LIMIT = 64 * 1024
@@ -153,16 +154,6 @@ class FdStream:
             else:
                 close_watched(self._loop, fd)
         return -1
-
-
-def close_watched(loop: Loop, fd: int) -> None:
-    """Stop watching `fd`, then close it: on the loop, where its number cannot be reused between."""
-    loop.remove_reader(fd)
-    loop.remove_writer(fd)
-    if loop.current:
-        os.close(fd)
-    else:
-        loop.post(lambda: os.close(fd))
 
 
 def own_description(fd: int, flags: int) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.chardev import Bytes, Chardev
 from ratite.chardev.fd_stream import FdStream
 from ratite.chardev.options import FileOptions, PipeOptions
 from ratite.core.errors import HostError
+from ratite.core.loop import Loop
 
 
 class FileChardev(Chardev):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.chardev import Bytes, Chardev
 from ratite.chardev.options import DEFAULTS, CommonOptions
+from ratite.core.loop import Loop
 
 
 class LocalChardev(Chardev):

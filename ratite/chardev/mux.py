@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.chardev import Bytes, Chardev
 from ratite.chardev.options import DEFAULTS, MUX_DEFAULTS, MuxOptions
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError
+from ratite.core.loop import Loop
 
 INPUT_LIMIT = 64 * 1024
 MAX_PORTS = 4

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 
-from ratite.chardev.chardev import Chardev, Loop, NullChardev
+from ratite.chardev.chardev import Chardev, NullChardev
 from ratite.chardev.file import FileChardev, PipeChardev
 from ratite.chardev.pty import PtyChardev
 from ratite.chardev.ringbuf import RingbufChardev
 from ratite.chardev.socket import SocketChardev
 from ratite.chardev.stdio import StdioChardev
 from ratite.core.errors import ConfigError
+from ratite.core.loop import Loop
 from ratite.qom import keyword_arguments
 
 _KINDS: dict[str, type[Chardev]] = {

@@ -6,10 +6,11 @@ import os
 import select
 import tty
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
-from ratite.chardev.fd_stream import FdStream, close_watched
+from ratite.chardev.chardev import Bytes, Chardev
+from ratite.chardev.fd_stream import FdStream
 from ratite.chardev.options import DEFAULTS, CommonOptions
 from ratite.core.errors import HostError
+from ratite.core.loop import Loop, close_watched
 
 PROBE_NS = 250_000_000
 

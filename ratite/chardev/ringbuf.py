@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.chardev import Bytes, Chardev
 from ratite.chardev.options import RINGBUF_DEFAULTS, RingbufOptions
 from ratite.core.errors import ConfigError
+from ratite.core.loop import Loop
 
 
 class RingbufChardev(Chardev):

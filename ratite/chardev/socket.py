@@ -7,28 +7,23 @@ Not modelled: TLS, WebSocket, tn3270.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
-import stat
 from collections.abc import Callable
 from functools import partial
 
 from ratite.chardev import telnet
-from ratite.chardev.chardev import Bytes, Chardev, Loop
-from ratite.chardev.fd_stream import FdStream, close_watched
+from ratite.chardev.chardev import Bytes, Chardev
+from ratite.chardev.fd_stream import FdStream
 from ratite.chardev.options import SOCKET_DEFAULTS, SocketOptions
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.loop import Loop
 from ratite.core.port import check_port
 from ratite.core.signals import interruptible
+from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen
 from ratite.core.threads import NamedThread
 
-CONNECT_TIMEOUT = 10.0
-ANY_HOST = "*"
-RETRY_NS = 1_000_000_000
-"""How long the host has to find the descriptor or memory that a client needs."""
-NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 MAX_FDS = 16
 """Descriptors that one message can bring."""
 
@@ -60,8 +55,7 @@ class SocketChardev(Chardev):
         self._stream: FdStream | None = None
         self._peer = ""
         self._telnet = telnet.TelnetFilter()
-        self._listener: socket.socket | None = None
-        self._bound: tuple[str, int] | None = None  # path and inode to remove at the end
+        self._listener: Listener | None = None
         self._closed = False
         self._fds: list[int] = []  # that came with the last message
         try:
@@ -86,48 +80,22 @@ class SocketChardev(Chardev):
     @property
     def port(self) -> int:
         """The TCP port a server listens on, 0 for anything else."""
-        if self._listener is None or self._listener.family == socket.AF_UNIX:
+        if self._listener is None or self._listener.is_unix:
             return 0
-        return int(self._listener.getsockname()[1])
+        return self._listener.place[1]
 
     # -- server
 
     def _start_server(self, on_wait: Callable[[str], None]) -> None:
         options = self._address
-        self._listener = _listen(options)
-        if options.path is not None and not options.abstract:
-            with contextlib.suppress(OSError):
-                self._bound = os.path.abspath(options.path), os.stat(options.path).st_ino
+        listening = _listen(options)
+        bound = BoundPath(options.path) if options.path and not options.abstract else None
+        self._listener = Listener(self._loop, listening, self._adopt, bound)
         if options.wait:
             on_wait(f"waiting for connection on: {self.filename}")
-            self._listener.setblocking(True)
-            with interruptible():
-                connection = self._listener.accept()[0]
-            self._adopt(connection)
-        self._listener.setblocking(False)
+            self._adopt(self._listener.wait())
         if self._stream is None:
-            self._listen_on()
-
-    def _listen_on(self) -> None:
-        assert self._listener is not None
-        self._loop.add_reader(self._listener.fileno(), self._accept)
-
-    def _listen_again(self) -> None:
-        if self._listener is not None and self._stream is None:
-            self._listen_on()
-
-    def _accept(self) -> None:
-        if self._listener is None or self._stream is not None:
-            return
-        try:
-            connection, _ = self._listener.accept()
-        except OSError as error:
-            if error.errno in NO_RESOURCES:  # the client would be offered again at once
-                self._loop.remove_reader(self._listener.fileno())
-                self._loop.post_after(RETRY_NS, self._listen_again)
-            return
-        self._loop.remove_reader(self._listener.fileno())
-        self._adopt(connection)
+            self._listener.resume()
 
     # -- client
 
@@ -224,7 +192,7 @@ class SocketChardev(Chardev):
         if self._closed:
             return
         if self._listener is not None:
-            self._listen_on()
+            self._listener.resume()
         elif self._address.reconnect:
             self._retry_later()
 
@@ -250,14 +218,8 @@ class SocketChardev(Chardev):
             self._stream.close()
             self._stream = None
         if self._listener is not None:
-            close_watched(self._loop, self._listener.detach())
+            self._listener.close()
             self._listener = None
-        if self._bound is not None:
-            path, inode = self._bound
-            self._bound = None
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:
-                    os.unlink(path)
         super().close()
 
 
@@ -296,7 +258,7 @@ def _check(options: SocketOptions) -> None:
         check_port(options.port)
 
 
-def _describe(options: SocketOptions, listener: socket.socket | None) -> str:
+def _describe(options: SocketOptions, listener: Listener | None) -> str:
     suffix = ",server=on" if options.server else ""
     if options.path is not None:
         return f"unix:{options.path}{suffix}"
@@ -305,7 +267,7 @@ def _describe(options: SocketOptions, listener: socket.socket | None) -> str:
     protocol = "telnet" if options.telnet else "tcp"
     host, port = options.host, options.port
     if listener is not None:
-        host, port = listener.getsockname()[:2]
+        host, port = listener.place[0], str(listener.place[1])
     host = f"[{host}]" if ":" in host else host
     return f"{protocol}:{host}:{port}{suffix}"
 
@@ -319,48 +281,18 @@ def _peer(connection: socket.socket) -> str:
     return ""
 
 
-def _resolve(options: SocketOptions, *, passive: bool) -> list[tuple[int, tuple[object, ...]]]:
-    """Return the families and addresses that the TCP options stand for. Raises OSError."""
-    family = socket.AF_UNSPEC
-    if not options.ipv6:
-        family = socket.AF_INET
-    elif not options.ipv4:
-        family = socket.AF_INET6
-    host = None if passive and options.host == ANY_HOST else options.host or "localhost"
-    flags = socket.AI_PASSIVE if passive else 0
-    answers = socket.getaddrinfo(host, options.port, family, socket.SOCK_STREAM, 0, flags)
-    return [(int(answer[0]), answer[4]) for answer in answers]
-
-
-def _unix_address(options: SocketOptions) -> str:
-    assert options.path is not None
-    return f"\0{options.path}" if options.abstract else options.path
+def _place(options: SocketOptions) -> Inet | Unix:
+    if options.path is not None:
+        return Unix(options.path, options.abstract)
+    assert options.port is not None
+    return Inet(options.host, options.port, options.to, options.ipv4, options.ipv6)
 
 
 def _connect(options: SocketOptions) -> socket.socket:
     """Return a connected socket. Raises OSError."""
     if options.fd is not None:
         return socket.socket(fileno=os.dup(int(options.fd)))
-    if options.path is not None:
-        return _connect_one(socket.AF_UNIX, _unix_address(options))
-    failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    for family, address in _resolve(options, passive=False):
-        try:
-            return _connect_one(family, address)
-        except OSError as error:
-            failure = error
-    raise failure
-
-
-def _connect_one(family: int, address: str | tuple[object, ...]) -> socket.socket:
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(CONNECT_TIMEOUT)
-        connection.connect(address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    return connect(_place(options))
 
 
 def _listen(options: SocketOptions) -> socket.socket:
@@ -368,58 +300,6 @@ def _listen(options: SocketOptions) -> socket.socket:
     try:
         if options.fd is not None:
             return socket.socket(fileno=os.dup(int(options.fd)))
-        if options.path is not None:
-            return _listen_unix(options)
-        return _listen_tcp(options)
+        return listen(_place(options))
     except OSError as error:
         raise HostError.from_os("listen on", error, _describe(options, None)) from error
-
-
-def _listen_unix(options: SocketOptions) -> socket.socket:
-    assert options.path is not None
-    if not options.abstract:
-        _clear_stale(options.path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        os.fchmod(listener.fileno(), 0o600)  # what bind() gives the file: owner only, at once
-        listener.bind(_unix_address(options))
-        listener.listen(1)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _clear_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more. Raises HostError if it is not that."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise HostError(f"cannot listen on {path!r}: it exists and is not a socket; remove it")
-    try:
-        _connect_one(socket.AF_UNIX, path).close()
-    except ConnectionRefusedError:
-        os.unlink(path)
-        return
-    raise HostError(
-        f"cannot listen on {path!r}: another process listens there; choose another path"
-    )
-
-
-def _listen_tcp(options: SocketOptions) -> socket.socket:
-    failure = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
-    for family, (host, port, *rest) in _resolve(options, passive=True):
-        assert isinstance(port, int)
-        for attempt in range(port, max(port, options.to) + 1):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((host, attempt, *rest))
-                listener.listen(1)
-                return listener
-            except OSError as error:
-                listener.close()
-                failure = error
-    raise failure

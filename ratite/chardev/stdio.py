@@ -10,11 +10,12 @@ import os
 import sys
 from typing import ClassVar
 
-from ratite.chardev.chardev import Bytes, Chardev, Loop
+from ratite.chardev.chardev import Bytes, Chardev
 from ratite.chardev.fd_stream import FdStream, own_description
 from ratite.chardev.options import STDIO_DEFAULTS, StdioOptions
 from ratite.chardev.terminal import RawTerminal
 from ratite.core.errors import ConfigError, HostError
+from ratite.core.loop import Loop
 
 
 class StdioChardev(Chardev):

@@ -49,6 +49,8 @@ def answer(wanted: Wanted) -> str:
             return _properties(wanted.name, creatable_objects(), "-object")
         case Topic.CHARDEVS:
             return _chardevs(wanted.name)
+        case Topic.NETDEVS:
+            return _netdevs(wanted.name)
         case Topic.DISPLAYS:
             return f"Available display backend types:\n{Display.NONE.value}\n"
         case Topic.LOG:
@@ -87,6 +89,21 @@ def _chardevs(name: str | None) -> str:
     if name is None:
         return listing("Available chardev backend types:", classes)
     return _properties(name, classes, "-chardev")
+
+
+def _netdevs(name: str | None) -> str:
+    from ratite.monitor.types import UnionType, type_of
+    from ratite.net import KINDS, NetdevUnion
+
+    if name is None:
+        return "\n".join(["Available netdev backend types:", *KINDS]) + "\n"
+    union = type_of(NetdevUnion)
+    assert isinstance(union, UnionType)
+    if name not in union.cases:
+        raise ConfigError(f"-netdev: '{name}' is not a known type{_hint(name, KINDS, '-netdev')}")
+    members = union.cases[name].members
+    lines = [f"{f'  {m.name}=<{m.type.title}>':<24} - {m.doc}".rstrip(" -") for m in members]
+    return property_list(name, lines)
 
 
 def _machines() -> str:

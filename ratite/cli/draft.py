@@ -23,6 +23,7 @@ class Topic(Enum):
     DEVICES = "devices"
     OBJECTS = "objects"
     CHARDEVS = "chardevs"
+    NETDEVS = "netdevs"
     DISPLAYS = "displays"
     LOG = "log"
     TRACE = "trace"
@@ -102,6 +103,7 @@ class Draft:
         config = self.config
         _check_unique("-drive", [drive.id for drive in config.drives])
         _check_unique("-chardev", [chardev.id for chardev in config.chardevs])
+        _check_unique("-netdev", [str(wanted.options["id"]) for wanted in config.netdevs])
         _check_unique("-object", [item.id for item in config.objects])
         _check_unique("-device", [device.id for device in config.devices if device.id])
         return config

@@ -21,6 +21,7 @@ from ratite.cli import (
     host_options,
     log_options,
     machine_option,
+    network,
     storage,
 )
 from ratite.cli.draft import Draft, Topic, Wanted, drive_from_pflash
@@ -43,6 +44,7 @@ class Group(Enum):
     MACHINE = "Machine"
     BOOT = "Boot"
     STORAGE = "Storage"
+    NETWORK = "Network"
     DEVICES = "Devices"
     CONSOLE = "Consoles and monitor"
     RUN = "Running"
@@ -172,7 +174,7 @@ def _wanted(topic: Topic) -> Call:
     return Call(ask)
 
 
-M, B, S, D = Group.MACHINE, Group.BOOT, Group.STORAGE, Group.DEVICES
+M, B, S, N, D = Group.MACHINE, Group.BOOT, Group.STORAGE, Group.NETWORK, Group.DEVICES
 C, R, G, H = Group.CONSOLE, Group.RUN, Group.DEBUG, Group.HELP
 
 # fmt: off
@@ -231,6 +233,14 @@ OPTIONS: tuple[Option, ...] = (
            "copy-on-read=off"),
     Option("blockdev", S, "driver=raw|file|host_device|null-co,node-name=NAME[,...], or JSON",
            "a block node, with the options of blockdev-add", Append("blockdevs", storage.blockdev)),
+
+    Option("netdev", N, "socket|stream|dgram|hubport|tap,id=ID[,NAME=VALUE]..., or JSON",
+           "a network backend, with the options of netdev_add; -device says what uses it",
+           Append("netdevs", network.netdev), Topic.NETDEVS, section="netdev"),
+    Option("nic", N, "TYPE[,mac=MAC][,model=virtio][,NAME=VALUE]...|none",
+           "a network backend and its card in one", Call(network.nic), section="nic"),
+    Option("net", N, "nic[,netdev=ID][,macaddr=MAC][,model=virtio]|none", "a network card; "
+           "none: accepted, as there is none by default", Call(network.net), section="net"),
 
     Option("device", D, "TYPE[,id=ID][,PROP=VALUE]..., or JSON", "a device; "
            "TYPE,help lists its properties", Append("devices", convert.device), Topic.DEVICES,

@@ -39,7 +39,15 @@ class ThresholdPassed:
     threshold: int
 
 
-Notice = PortChanged | IoFailed | ThresholdPassed
+@dataclass(frozen=True, slots=True)
+class RxFilterChanged:
+    """The guest changed which frames the network card with this id, at this path, takes."""
+
+    id: str
+    path: str
+
+
+Notice = PortChanged | IoFailed | ThresholdPassed | RxFilterChanged
 Notify = Callable[[Notice], None]
 """Called with the machine lock held, on any thread."""
 

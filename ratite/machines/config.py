@@ -127,6 +127,14 @@ class BlockdevConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class NetdevConfig:
+    """`-netdev`, and the netdev of `-nic`, as `netdev_add` takes it."""
+
+    options: Properties
+    origin: str = field(default="", compare=False)  # file and line of -readconfig
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceConfig:
     """`-device`."""
 
@@ -334,6 +342,7 @@ class MachineConfig:
     boot: BootConfig = BootConfig()
     drives: tuple[DriveConfig, ...] = ()
     blockdevs: tuple[BlockdevConfig, ...] = ()
+    netdevs: tuple[NetdevConfig, ...] = ()
     devices: tuple[DeviceConfig, ...] = ()
     objects: tuple[ObjectConfig, ...] = ()
     globals: tuple[GlobalConfig, ...] = ()

@@ -132,6 +132,9 @@ class Host(Protocol):
     def leave(self, state: str, *, run: bool) -> None:
         """Make this the run state, and let the guest run if it shall."""
 
+    def arrived(self) -> None:
+        """A guest has come here: its network shall know."""
+
     def migrating(self, status: str) -> None:
         """Tell clients how far a migration is."""
 

@@ -163,6 +163,7 @@ class Incoming:
         """The guest is here."""
         run = self.run_guest and arrival.running
         self._host.leave("running" if run else "paused", run=run)
+        self._host.arrived()
         self._to(Status.COMPLETED)
 
     def _to(self, status: Status) -> None:

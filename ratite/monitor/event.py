@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ratite.chardev import Loop
+from ratite.core.loop import Loop
 
 if TYPE_CHECKING:
     from ratite.monitor.types import ObjectType

@@ -9,10 +9,18 @@ from enum import Enum
 from typing import Annotated
 
 from ratite.core.disk import ErrorAction
-from ratite.devices.notice import IoFailed, Notice, PortChanged, ThresholdPassed
+from ratite.devices.notice import (
+    IoFailed,
+    Notice,
+    PortChanged,
+    RxFilterChanged,
+    ThresholdPassed,
+)
 from ratite.machines.lifecycle import Cause, Change
 from ratite.migration.outgoing import Status
 from ratite.monitor.event import SECOND_NS, event
+from ratite.net import SocketAddress
+from ratite.net.netdev import Place
 from ratite.qom import Doc
 
 
@@ -125,6 +133,41 @@ class BlockWriteThreshold:
     write_threshold: Annotated[int, Doc("what was set, in bytes")]
 
 
+@event("NIC_RX_FILTER_CHANGED")
+@dataclass(frozen=True)
+class NicRxFilterChanged:
+    """The guest changed which frames a network card takes. It is sent once; `query-rx-filter` for
+    the card has it sent again.
+    """
+
+    path: Annotated[str, Doc("of the card")]
+    name: Annotated[str | None, Doc("its id, if it has one")] = None
+
+
+@event("NETDEV_STREAM_CONNECTED")
+@dataclass(frozen=True)
+class NetdevStreamConnected:
+    """A `stream` netdev has a peer."""
+
+    netdev_id: str
+    addr: Annotated[SocketAddress, Doc("the peer's")]
+
+
+@event("NETDEV_STREAM_DISCONNECTED")
+@dataclass(frozen=True)
+class NetdevStreamDisconnected:
+    """A `stream` netdev has no peer any more."""
+
+    netdev_id: str
+
+
+def stream_event(netdev: str, address: Place | None) -> object:
+    """The event for a peer that came, or went."""
+    if address is None:
+        return NetdevStreamDisconnected(netdev)
+    return NetdevStreamConnected(netdev, address)
+
+
 def lifecycle_event(change: Change, cause: Cause) -> object:
     """The event for what happened to the machine as a whole."""
     match change:
@@ -156,3 +199,5 @@ def notice_event(notice: Notice) -> object:
             )
         case ThresholdPassed(node=node, exceeded=exceeded, threshold=threshold):
             return BlockWriteThreshold(node, exceeded, threshold)
+        case RxFilterChanged(id=id, path=path):
+            return NicRxFilterChanged(path, id or None)

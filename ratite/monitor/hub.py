@@ -16,6 +16,7 @@ from ratite.monitor.event import EventBus
 from ratite.monitor.fds import FdSets
 from ratite.monitor.jobs import Jobs
 from ratite.monitor.vm import Vm
+from ratite.net.netdev import Place
 
 
 class Monitor(Protocol):
@@ -88,6 +89,14 @@ class MonitorHub:
         from ratite.monitor.events import notice_event
 
         self.events.emit(notice_event(notice))
+
+    def stream_changed(self, netdev: str, address: Place | None) -> None:
+        """Tell clients that a stream netdev is connected, or is no longer."""
+        if not self.events.listeners:
+            return
+        from ratite.monitor.events import stream_event
+
+        self.events.emit(stream_event(netdev, address))
 
     def migrating(self, status: str) -> None:
         """Tell clients how far a migration is."""

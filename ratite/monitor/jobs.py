@@ -16,7 +16,7 @@ from ratite.monitor.errors import QmpError
 from ratite.monitor.event import EventBus, event
 
 if TYPE_CHECKING:
-    from ratite.chardev import Loop
+    from ratite.core.loop import Loop
 
 
 class JobType(Enum):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ratite.chardev import Loop
+from ratite.core.loop import Loop
 from ratite.core.threads import NamedThread
 
 Outcome = Callable[[], Any]

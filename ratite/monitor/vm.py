@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ratite.block import BlockLayer
-from ratite.chardev import Chardev, Loop
+from ratite.chardev import Chardev
 from ratite.core.log import Log
+from ratite.core.loop import Loop
 from ratite.cpu.vcpu import Runner
 from ratite.machines.config import ChardevConfig, MachineConfig, ObjectConfig
 from ratite.machines.lifecycle import Actions, Cause
 from ratite.machines.machine import Machine
+from ratite.net import Network
 from ratite.qom import Object
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ class Backends(Protocol):
     @property
     def block(self) -> BlockLayer:
         """Block nodes and drives."""
+
+    @property
+    def net(self) -> Network:
+        """Netdevs and hubs."""
 
     def resolve(self, kind: str, id: str) -> object | None:
         """Claim a backend for a user."""

@@ -31,6 +31,10 @@ class PropertyError(ConfigError):
     """A property that does not exist, cannot take a value, or cannot be set now."""
 
 
+class InUse(ConfigError):
+    """A backend that another user has to itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """Annotation of an int: the name of its type and its limits, both inclusive."""
@@ -315,7 +319,12 @@ class Property:
             return value
         if not value and self.default is None:
             return None
-        found = resolve(self.kind, value) if resolve is not None else None
+        try:
+            found = resolve(self.kind, value) if resolve is not None else None
+        except InUse:
+            raise PropertyError(
+                f"Property '{owner}.{self.name}' can't take value '{value}', it's in use"
+            ) from None
         link = self.type_name.startswith("link<")
         if found is None and link:
             raise PropertyError(f"Device '{value}' not found")

@@ -68,7 +68,7 @@ def test_a_host_without_descriptors_is_given_time(
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("ratite.chardev.socket.RETRY_NS", 20_000_000)
+    monkeypatch.setattr("ratite.core.sockets.RETRY_NS", 20_000_000)
     attempts: list[float] = []
     accept = socket.socket.accept
 

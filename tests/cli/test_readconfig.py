@@ -116,7 +116,7 @@ def test_every_section_is_the_option(read: Read) -> None:
 def test_the_names_of_sections_are_qemus() -> None:
     assert set(BY_SECTION) == set(
         "accel action add-fd boot-opts chardev device drive fw_cfg global icount machine memory "
-        "mon msg name object overcommit rtc smp-opts trace".split()
+        "mon msg name net netdev nic object overcommit rtc smp-opts trace".split()
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ratite.chardev import Loop
 from ratite.core.disk import ErrorAction
+from ratite.core.loop import Loop
 from ratite.devices.notice import IoFailed
 from ratite.monitor.event import SECOND_NS, EventBus, Message
 from ratite.monitor.events import Stop, VserportChange

@@ -15,11 +15,11 @@ from tests.qtest.client import Qtest
 
 
 @pytest.fixture
-def qtest(tmp_path: Path) -> Iterator[Callable[..., Qtest]]:
+def machine(tmp_path: Path) -> Iterator[Callable[..., tuple[ratite.Vm, Qtest]]]:
     """Starts a machine with further options, and connects to it."""
     made: list[ratite.Vm] = []
 
-    def start(*words: str) -> Qtest:
+    def start(*words: str) -> tuple[ratite.Vm, Qtest]:
         path = f"{tmp_path}/qtest{len(made)}"
         options = f"-display none -accel qtest -bios none -qtest-log none -qtest unix:{path}"
         config = parse([*f"{options},server=on,wait=off".split(), *words])
@@ -27,11 +27,17 @@ def qtest(tmp_path: Path) -> Iterator[Callable[..., Qtest]]:
         made.append(vm)
         if not config.start_paused:
             vm.start()
-        return Qtest(path)
+        return vm, Qtest(path)
 
     yield start
     for vm in made:
         vm.close()
+
+
+@pytest.fixture
+def qtest(machine: Callable[..., tuple[ratite.Vm, Qtest]]) -> Callable[..., Qtest]:
+    """The same for those who need the connection alone."""
+    return lambda *words: machine(*words)[1]
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class FdAddress:
 
 
 Address = Annotated[
-    InetAddress | UnixAddress | FdAddress, Tagged("type", "SocketAddress", nested="data")
+    InetAddress | UnixAddress | FdAddress, Tagged("type", "SocketAddressLegacy", nested="data")
 ]
 
 # -- what chardev-add takes

@@ -315,14 +315,6 @@ def query_pci() -> list[Any]:
     return []
 
 
-@command("query-rx-filter")
-def query_rx_filter(name: str | None = None) -> list[Any]:
-    """What network cards filter: there are none."""
-    if name is not None:
-        raise QmpError(f"invalid net client name: {name}")
-    return []
-
-
 @dataclass(frozen=True)
 class VncInfo:
     """Answer to `query-vnc`."""

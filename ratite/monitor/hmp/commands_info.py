@@ -208,12 +208,6 @@ def hotpluggable_cpus(shell: Shell) -> str:
     return "".join(f"{cpu.type}\n" for cpu in machines.query_hotpluggable_cpus(shell.vm))
 
 
-@hmp("info network", "show the network state")
-def network(shell: Shell) -> str:
-    """The network cards and their peers: none."""
-    return ""
-
-
 @hmp("info usb", "show guest USB devices")
 def usb(shell: Shell) -> str:
     """The USB devices: no board has USB, so that this fails."""

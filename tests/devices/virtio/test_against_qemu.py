@@ -20,12 +20,13 @@ from ratite.block import Discard, Drive, FileNode, FileOptions, IoPool
 from ratite.chardev import NullChardev
 from ratite.devices.virtio.blk import VirtioBlk
 from ratite.devices.virtio.console import VirtConsole, VirtioSerial, VirtSerialPort
+from ratite.devices.virtio.net import VirtioNet
 
 QEMU = "qemu-system-riscv64"
 SLOT = 0x1000_8000  # the first transport that QEMU's virt board fills
 RAM = 0x8000_0000
 MACHINE = "-M virt -m 64M -display none -bios none -nodefaults -qtest stdio".split()
-ANY_LAYOUT, SCSI = 1 << 27, 1 << 7
+ANY_LAYOUT, SCSI, OFFLOADS = 1 << 27, 1 << 7, 1 << 2 | 1 << 6
 
 pytestmark = pytest.mark.skipif(not shutil.which(QEMU), reason=f"{QEMU} is not installed")
 
@@ -163,6 +164,68 @@ def use_ports(guest: Any) -> list[Any]:
     seen.append(rings[1].exchange([b"out"], []))
     seen.append(rings[5].exchange([b"out"], []))
     return seen
+
+
+MACS = [bytes((2, 0, 0, 0, 0, n)) for n in range(70)]
+GROUPS = [bytes((3, 0, 0, 0, 0, n)) for n in range(70)]
+
+
+def table(*lists: list[bytes]) -> bytes:
+    return b"".join(struct.pack("<I", len(macs)) + b"".join(macs) for macs in lists)
+
+
+COMMANDS: list[tuple[int, int, bytes]] = [
+    *((0, mode, bytes((on,))) for on in (1, 0, 7) for mode in range(7)),
+    (1, 0, table(MACS[:3], GROUPS[:2])),
+    (1, 0, table(MACS[:64], GROUPS[:1])),
+    (1, 0, table(MACS, GROUPS)),
+    (1, 0, table([], [])),
+    (1, 0, table(MACS[:1])),
+    (1, 0, table(MACS[:1], [])[:-1]),
+    (1, 0, table(MACS[:1], []) + b"\0"),
+    (1, 0, struct.pack("<I", 0xFFFF_FFFF)),
+    (1, 0, b"\1"),
+    (1, 1, MACS[1]),
+    (1, 1, MACS[2] + b"\0"),
+    (1, 1, MACS[2][:5]),
+    (1, 2, MACS[2]),
+    (2, 0, b"\5\0"),
+    (2, 0, b"\xff\x0f"),
+    (2, 0, b"\0\x10"),
+    (2, 1, b"\5\0"),
+    (2, 2, b"\5\0"),
+    (2, 0, b"\5"),
+    (3, 0, b"\0"),
+    (3, 1, b"\0"),
+    (9, 0, b"\0"),
+]
+
+
+def use_card(guest: Any) -> list[Any]:
+    """What a driver sees of a network card, as far as it needs no network."""
+    seen: list[Any] = [[guest.get(offset) for offset in (0x0, 0x4, 0x8, 0xC)]]
+    features = guest.offered() & ~(ANY_LAYOUT | OFFLOADS)
+    seen.append(features)
+    rings = guest.start(features & 0xFFFF_FFFF, dict.fromkeys(range(3), 16))
+    seen.append(guest.config(0, 12))
+    for kind, command, data in COMMANDS:
+        seen.append(rings[2].exchange([bytes((kind, command)), data], [1]))
+        seen.append(rings[2].exchange([bytes((kind, command)) + data], [1]))
+    seen.append(guest.config(0, 12))
+    guest.set(0x070, 0)
+    seen.append([guest.get(offset) for offset in (0x60, 0x70)])
+    seen.append(guest.config(0, 12))
+    return seen
+
+
+def test_network_cards_look_alike(make_guest: Any, legacy: bool) -> None:
+    ours = use_card(make_guest(VirtioNet(host_mtu=1400), legacy=legacy))
+    qtest = Qtest(legacy, "-device", "virtio-net-device,host_mtu=1400")
+    try:
+        theirs = use_card(qemu_guest(make_guest, qtest, legacy, 3))
+    finally:
+        qtest.close()
+    assert ours == theirs
 
 
 @pytest.fixture

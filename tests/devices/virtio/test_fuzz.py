@@ -13,6 +13,7 @@ from ratite.chardev import NullChardev
 from ratite.core.disk import ErrorAction
 from ratite.devices.virtio.blk import VirtioBlk
 from ratite.devices.virtio.console import VirtConsole, VirtioSerial, VirtSerialPort
+from ratite.devices.virtio.net import VirtioNet
 from ratite.devices.virtio.rng import VirtioRng
 from ratite.memory import Gpa
 
@@ -62,6 +63,29 @@ class Disk:
         pass
 
 
+class Cable:
+    """Sends back what it takes, which is not always something."""
+
+    id = "n0"
+    user: Any = None
+
+    def __init__(self) -> None:
+        self.frames = [b"\xff" * 14, bytes(3), bytes(2000)]
+        self.turn = 0
+
+    def attach(self, user: Any, /) -> None:
+        self.user = user
+
+    def send(self, buffers: Any, /) -> bool:
+        self.turn = (self.turn + 1) % 3
+        self.frames.append(b"".join(buffers))
+        return self.turn != 0
+
+    def accept_input(self) -> None:
+        while self.frames and self.user.receive(memoryview(self.frames[0])):
+            self.frames.pop(0)
+
+
 class NoLoop:
     current = True
 
@@ -74,6 +98,8 @@ def make(kind: str, make_guest: Any, legacy: bool) -> Any:
         return make_guest(VirtioBlk(drive=Disk(), num_queues=2), legacy=legacy)
     if kind == "rng":
         return make_guest(VirtioRng(max_bytes=100, period=1), legacy=legacy)
+    if kind == "net":
+        return make_guest(VirtioNet(netdev=Cable()), legacy=legacy)
     guest = make_guest(VirtioSerial(max_ports=3), legacy=legacy)
     guest.device.bus.plug(VirtConsole(chardev=NullChardev("c0", NoLoop())))
     guest.device.bus.plug(VirtSerialPort(chardev=NullChardev("c1", NoLoop()), port_name="p"))
@@ -99,7 +125,7 @@ value = st.one_of(
 access = st.tuples(st.booleans(), register, value, st.sampled_from([1, 2, 4, 4, 4, 8]))
 
 
-@pytest.mark.parametrize("kind", ["blk", "rng", "console"])
+@pytest.mark.parametrize("kind", ["blk", "rng", "console", "net"])
 @FUZZ
 @given(accesses=st.lists(access, max_size=80))
 def test_any_register_access(
@@ -133,7 +159,7 @@ bytes_of_a_request = st.one_of(
 )
 
 
-@pytest.mark.parametrize("kind", ["blk", "rng", "console"])
+@pytest.mark.parametrize("kind", ["blk", "rng", "console", "net"])
 @FUZZ
 @given(
     table=st.lists(descriptor, min_size=1, max_size=16),
