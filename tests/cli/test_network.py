@@ -69,7 +69,7 @@ def test_net_nic_is_a_card() -> None:
         ("-netdev stream,id=n0,addr=x", "-netdev: Invalid parameter type for 'addr', expected: o"),
         (
             "-netdev hubport,id=n0,hubid=0 -netdev hubport,id=n0,hubid=0",
-            "-netdev: id 'n0' is given twice",
+            "-netdev: Duplicate ID 'n0' for netdev",
         ),
         ("-nic hubport,hubid=0,model=e1000", f"-nic: model: there is no 'e1000' here; {CARD}"),
         ("-nic hubport,hubid=0,mac=zz", "-nic: mac: invalid syntax for ethernet address"),
