@@ -52,6 +52,8 @@ class Migration:
         """Begin to send the guest away. Raises `ConfigError`."""
         if not self.status.over:
             raise ConfigError(BUSY)
+        if self._host.dumping:
+            raise ConfigError("Live migration disabled: dump-guest-memory in progress")
         match self._host.state_name:
             case "inmigrate":
                 raise ConfigError("Guest is waiting for an incoming migration")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -132,6 +132,9 @@ class Vm(Protocol):
 
     def quit(self, cause: Cause = Cause.HOST_QMP_QUIT) -> None:
         """End soon."""
+
+    def held(self, state: str) -> AbstractContextManager[None]:
+        """No vCPU executes inside, and the run state is `state`; afterwards all is as before."""
 
     def power_down(self) -> None:
         """Press the power button."""

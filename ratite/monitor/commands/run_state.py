@@ -12,6 +12,7 @@ from ratite.machines.config import PanicAction, RebootAction, ShutdownAction, Wa
 from ratite.machines.lifecycle import Cause
 from ratite.machines.machine import RunState
 from ratite.monitor.command import command
+from ratite.monitor.dump import BUSY
 from ratite.monitor.errors import QmpError
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc
@@ -68,6 +69,8 @@ def quit(vm: Vm) -> None:
 @command("system_reset")
 def system_reset(vm: Vm) -> None:
     """Press the reset button."""
+    if vm.hub.dump.active:
+        raise QmpError(BUSY)
     vm.request_reset(Cause.HOST_QMP_RESET)
 
 
