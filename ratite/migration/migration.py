@@ -7,6 +7,7 @@ from typing import Any
 
 from ratite.core.errors import ConfigError
 from ratite.migration.channel import Listener, TakeFd, inherited_fd, outgoing
+from ratite.migration.dirty_rate import DirtyRate
 from ratite.migration.host import Host
 from ratite.migration.incoming import Incoming
 from ratite.migration.outgoing import Outgoing, Status
@@ -23,6 +24,7 @@ class Migration:
         self.parameters = Parameters()
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        self.dirty_rate = DirtyRate(host)
         self._host = host
         self._refused = False
 
@@ -65,6 +67,7 @@ class Migration:
             self.outgoing, self._refused = None, True
             raise
         self._refused = False
+        self.dirty_rate.give_up(only_bitmap=True)
         self.outgoing = Outgoing(self._host, connect, self.capabilities, lambda: self.parameters)
         self.outgoing.start()
         return self.outgoing
@@ -95,6 +98,7 @@ class Migration:
 
     def close(self) -> None:
         """End what goes on; without the machine lock."""
+        self.dirty_rate.give_up()
         if self.outgoing is not None:
             self.outgoing.abandon()
             self.outgoing.join()

@@ -246,13 +246,7 @@ class Outgoing:
 
     def _count_dirty(self) -> int:
         """Bytes of pages that are dirty now."""
-        ram = self._host.machine.ram
-        view = ram.dirty_map(MIGRATION)
-        return PAGE_SIZE * sum(
-            bytes(view[at : at + block.size // PAGE_SIZE]).count(1)
-            for block in ram.blocks
-            for at in (block.offset // PAGE_SIZE,)
-        )
+        return PAGE_SIZE * self._host.machine.ram.count_dirty(MIGRATION)
 
     def _sync(self) -> Pending:
         """What is to be sent next; see the module's text for why this order."""
