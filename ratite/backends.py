@@ -11,11 +11,13 @@ from ratite.chardev import (
     CTRL_A,
     Chardev,
     FileChardev,
+    MovableFrontend,
     MuxActions,
     MuxChardev,
     SocketChardev,
     open_chardev,
 )
+from ratite.core.char import CharEvent
 from ratite.core.disk import OnError
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
@@ -91,6 +93,11 @@ class Backends:
         """Open a character backend."""
         if wanted.id in self.chardevs:
             raise ConfigError(f"Chardev with id '{wanted.id}' already exists")
+        chardev = self._open(wanted)
+        self.adopt(chardev)
+        return chardev
+
+    def _open(self, wanted: ChardevConfig) -> Chardev:
         chardev: Chardev
         if wanted.backend == MuxChardev.kind:
             chardev = self._share(wanted)
@@ -100,13 +107,50 @@ class Backends:
             chardev = open_chardev(wanted.backend, id, self._loop, properties, self._on_wait)
             if wanted.mux:
                 chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, self._escape)
-        self.adopt(chardev)
         return chardev
 
     def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
         """Open a character backend for a machine that is there: a server does not wait for its
         first client, since the machine would wait with it.
         """
+        return self.add_chardev(self._plugged(wanted))
+
+    def change_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a backend in place of that with the same id; its frontend goes on with the new one.
+        If that cannot be opened, all is as before.
+        """
+        old = self.check_changeable(wanted.id)
+        if wanted.mux or wanted.backend == MuxChardev.kind:
+            raise ConfigError("Mux device hotswap not supported yet")
+        new = self._open(self._plugged(wanted))
+        user, guest_open, claimed = old.frontend, old.guest_open, old.claimed
+        old.release()
+        if isinstance(user, MovableFrontend):
+            if old.is_open:
+                user.event(CharEvent.CLOSED)
+            user.change_backend(new.claim() if claimed else new)
+            new.guest_open = guest_open
+            user.event(CharEvent.WRITABLE)  # what the old one had no room for
+        ids = list(self.chardevs)
+        self.remove_chardev(wanted.id)
+        self.adopt(new)
+        self.chardevs = {id: self.chardevs[id] for id in ids}
+        return new
+
+    def check_changeable(self, id: str) -> Chardev:
+        """The backend with this id, if another can take its place. Raises `ConfigError`."""
+        old = self.chardevs.get(id)
+        if old is None:
+            raise ConfigError(f"Chardev '{id}' does not exist")
+        if isinstance(old, MuxChardev):
+            raise ConfigError("Mux device hotswap not supported yet")
+        if old.claimed and not isinstance(old.frontend, MovableFrontend):
+            raise ConfigError("Chardev user does not support chardev hotswap")
+        return old
+
+    @staticmethod
+    def _plugged(wanted: ChardevConfig) -> ChardevConfig:
+        """What is opened for a machine that is there."""
         if wanted.backend == SocketChardev.kind:
             properties = {"wait": False, **wanted.properties}
             options = keyword_arguments(SocketChardev, properties)["options"]
@@ -116,7 +160,7 @@ class Backends:
                     "a client; use wait=off"
                 )
             wanted = replace(wanted, properties=properties)
-        return self.add_chardev(wanted)
+        return wanted
 
     def _with_paths(self, wanted: ChardevConfig) -> dict[str, PropertyValue]:
         """The properties, with the paths to open for those that users write."""

@@ -1,6 +1,6 @@
 """Character backends: the host's side of serial ports, consoles and monitors."""
 
-from ratite.chardev.chardev import Chardev, Frontend, Loop, NullChardev
+from ratite.chardev.chardev import Chardev, Frontend, Loop, MovableFrontend, NullChardev
 from ratite.chardev.file import FileChardev, PipeChardev
 from ratite.chardev.local import LocalChardev
 from ratite.chardev.mux import CTRL_A, MuxActions, MuxChardev, MuxPort
@@ -25,6 +25,7 @@ __all__ = [
     "Chardev",
     "Frontend",
     "Loop",
+    "MovableFrontend",
     "NullChardev",
     "chardev_kinds",
     "open_chardev",

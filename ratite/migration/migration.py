@@ -77,6 +77,14 @@ class Migration:
         if self.outgoing is not None:
             self.outgoing.cancel()
 
+    @property
+    def going_on(self) -> Outgoing | Incoming | None:
+        """What sends or takes a guest now."""
+        for one in (self.outgoing, self.incoming):
+            if one is not None and one.connected:
+                return one
+        return None
+
     def go_on(self, status: Status) -> None:
         """Leave the pause before the switchover; `status` is what the caller believes. Raises
         `ConfigError`.

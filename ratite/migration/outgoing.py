@@ -144,6 +144,13 @@ class Outgoing:
             self._to(Status.CANCELLING)
             self.abandon()
 
+    def yank(self) -> None:
+        """Have it fail, whatever the other end does."""
+        if self._channel is None:
+            self.cancel()
+        else:
+            self._channel.yank()
+
     def abandon(self) -> None:
         """Stop whatever it waits for."""
         self._cancel.set()
@@ -154,6 +161,11 @@ class Outgoing:
     def go_on(self) -> None:
         """Leave the pause before the switchover."""
         self._go_on.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it goes on."""
+        return not self.status.over
 
     @property
     def completed(self) -> bool:

@@ -49,6 +49,12 @@ class Backends(Protocol):
     def plug_chardev(self, wanted: ChardevConfig) -> Chardev:
         """Open a character backend, without waiting for anybody."""
 
+    def change_chardev(self, wanted: ChardevConfig) -> Chardev:
+        """Open a character backend in place of another, whose user goes on with it."""
+
+    def check_changeable(self, id: str) -> Chardev:
+        """The backend with this id, if another can take its place."""
+
     def remove_chardev(self, id: str) -> None:
         """Close a character backend that nobody uses."""
 

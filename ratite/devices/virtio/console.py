@@ -150,6 +150,11 @@ class VirtioSerialPort(Device):
             if not self.is_console:
                 self.chardev.set_guest_open(False)
 
+    def change_backend(self, chardev: CharBackend, /) -> None:
+        """Go on with another backend."""
+        self.chardev = chardev
+        chardev.attach(self)
+
     def unrealize(self) -> None:
         """Leave the console device and the backend."""
         if self.chardev is not None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from ratite.chardev import PtyChardev, RingbufChardev, chardev_kinds
+from ratite.chardev import Chardev, PtyChardev, RingbufChardev, SocketChardev, chardev_kinds
 from ratite.core.errors import ConfigError, HostError
 from ratite.machines.config import ChardevConfig, PropertyValue
 from ratite.monitor.command import command
-from ratite.monitor.errors import QmpError
+from ratite.monitor.errors import DeviceNotActive, QmpError
 from ratite.monitor.session import Session
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc, Named, Tagged
@@ -195,10 +196,24 @@ def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevR
     """Open a character backend."""
     if id in vm.backends.chardevs:
         raise QmpError(f"Chardev with id '{id}' already exists")
+    return _opened(session, id, backend, vm.backends.plug_chardev)
+
+
+@command("chardev-change")
+def chardev_change(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevReturn:
+    """Open another character backend in place of one. The device that uses it goes on with the new
+    one; if that cannot be opened, all stays as it was."""
+    vm.backends.check_changeable(id)
+    return _opened(session, id, backend, vm.backends.change_chardev)
+
+
+def _opened(
+    session: Session, id: str, backend: Any, open: Callable[[ChardevConfig], Chardev]
+) -> ChardevReturn:
     with ExitStack() as taken:
         try:
             options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
-            made = vm.backends.plug_chardev(ChardevConfig(backend.case, id, properties=options))
+            made = open(ChardevConfig(backend.case, id, properties=options))
         except (QmpError, ConfigError, HostError) as error:
             raise QmpError(f"Failed to add chardev '{id}': {error}") from None
     pty = made.filename.removeprefix("pty:") if isinstance(made, PtyChardev) else None
@@ -250,6 +265,35 @@ def _address(session: Session, taken: ExitStack, address: Any) -> dict[str, Prop
 def chardev_remove(vm: Vm, id: str) -> None:
     """Close a character backend that nobody uses."""
     vm.backends.remove_chardev(id)
+
+
+@command("add_client")
+def add_client(
+    vm: Vm,
+    session: Session,
+    protocol: Annotated[str, Doc("the id of a socket backend")],
+    fdname: Annotated[str, Doc("a connected socket, of `getfd`")],
+    skipauth: bool | None = None,
+    tls: bool | None = None,
+) -> None:
+    """Hand a client to a server that has none: to a character backend of the kind `socket`. There
+    are no servers of displays."""
+    try:
+        fd = session.fds.take(fdname)
+    except QmpError:
+        raise QmpError(f"File descriptor named '{fdname}' has not been found") from None
+    try:
+        chardev = vm.backends.chardevs.get(protocol)
+        if protocol == "spice":
+            raise DeviceNotActive("SPICE is not in use")
+        if chardev is None:
+            raise QmpError(f"protocol '{protocol}' is invalid")
+        if not isinstance(chardev, SocketChardev):
+            raise QmpError("failed to add client")
+        chardev.add_client(fd)
+    except (QmpError, ConfigError):
+        os.close(fd)
+        raise
 
 
 @command("chardev-send-break")

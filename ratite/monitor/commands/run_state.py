@@ -25,7 +25,7 @@ class StatusInfo:
     """Answer to `query-status`."""
 
     running: Annotated[bool, Doc("whether the guest runs")]
-    singlestep: Annotated[bool, Doc("always false")]
+    singlestep: Annotated[bool, Doc("whether code is translated by single instructions")]
     status: RunState
 
 
@@ -33,7 +33,8 @@ class StatusInfo:
 def query_status(vm: Vm) -> StatusInfo:
     """What the machine is doing."""
     running = vm.initialized and vm.runner.running
-    return StatusInfo(running, False, vm.machine.run_state)
+    single = vm.initialized and vm.machine.engine.one_instruction
+    return StatusInfo(running, single, vm.machine.run_state)
 
 
 @command("stop")

@@ -25,6 +25,8 @@ def status(shell: Shell) -> str:
     """What the machine is doing."""
     found = run_state.query_status(shell.vm)
     text = "running" if found.running else "paused"
+    if found.singlestep:
+        text += " (single step mode)"
     word = found.status.value
     return f"VM status: {text}{f' ({word})' if word not in KINDS_OF_STATE else ''}\n"
 
