@@ -23,7 +23,7 @@ from ratite.memory import Gpa, MemTxResult
 from ratite.native import u32
 
 PAGE_BITS = 12
-MOST_TABLES = 1 << 16
+MOST_TABLES = 1 << 15
 EM_RISCV = 243
 _PRSTATUS = struct.Struct("<12xH18xI76x32QI4x")  # of which process number and registers are filled
 _SHOWN_CSRS = (

@@ -239,6 +239,7 @@ def test_what_would_change_the_guest_waits_for_a_dump_in_the_background(
     assert client.error("dump-guest-memory", paging=False, protocol=f"file:{other}") == busy
     assert client.error("cont") == busy
     assert client.error("system_reset") == busy
+    assert not machine.vm.debugger.can_run  # gdb's `continue` is answered at once
     assert not other.exists()
     refused = "Live migration disabled: dump-guest-memory in progress"
     assert client.error("migrate", uri=f"file:{other}")[1] == refused
