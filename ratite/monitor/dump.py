@@ -10,7 +10,6 @@ import select
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 BUSY = "There is a dump in process, please wait."
 _CHUNK = 1 << 20
+_STATE = "save-vm"  # what the run state is meanwhile, if the guest has run
 _PATIENCE_MS = 200  # for a reader; then it is looked whether the machine ends
 _ACCESS = 0o600  # guest memory holds what others must not read
 
@@ -106,6 +106,7 @@ class Dump:
         self._completed = self._total = 0
         self._thread: threading.Thread | None = None
         self._cancelled = False
+        self._resumes = False  # the guest, when it is over
 
     @property
     def active(self) -> bool:
@@ -118,7 +119,7 @@ class Dump:
 
     def check(self) -> None:
         """Raise `QmpError` unless one can begin."""
-        if self._vm.machine.run_state.value == "inmigrate":
+        if self._vm.state_name == "inmigrate":
             raise QmpError("Dump not allowed during incoming migration.")
         if self.active:
             raise QmpError(BUSY)
@@ -134,16 +135,16 @@ class Dump:
         """
         self._status = DumpStatus.ACTIVE
         self._completed = self._total = 0
-        stack = ExitStack()
+        self._resumes = self._vm.state_name == "running"
         try:
-            if self._vm.machine.run_state.value == "running":
-                stack.enter_context(self._vm.held("save-vm"))
+            if self._resumes:
+                self._vm.pause_for(_STATE)
             self._vm.backends.block.drain()
             head, pieces = self._layout(paging, begin, end)
         except BaseException:
             self._status = DumpStatus.FAILED
             target.discard()
-            stack.close()
+            self._let_go_on()
             raise
         self._total = sum(len(piece.content) for piece in pieces)
 
@@ -151,12 +152,12 @@ class Dump:
             return self._write(target, head, pieces)
 
         if detach:
-            self._thread = NamedThread("dump_thread", lambda: self._background(work, stack))
+            self._thread = NamedThread("dump_thread", lambda: self._background(work))
             self._thread.start()
             return
         with self._vm.machine.lock.unlocked():
             error = work()
-        self._finish(error, stack)
+        self._finish(error)
         if error:
             raise QmpError(error)
 
@@ -213,19 +214,23 @@ class Dump:
             return f"dump: failed to save memory: {error.strerror or error}"
         return ""
 
-    def _background(self, work: Callable[[], str], stack: ExitStack) -> None:
+    def _background(self, work: Callable[[], str]) -> None:
         error = work()
-        self._vm.loop.post(lambda: self._finish(error, stack))
+        self._vm.loop.post(lambda: self._finish(error))
 
     # -- on the main loop
 
-    def _finish(self, error: str, stack: ExitStack) -> None:
+    def _finish(self, error: str) -> None:
         """It is over: tell it, and let the guest go on."""
         self._thread = None
         self._status = DumpStatus.FAILED if error else DumpStatus.COMPLETED
         self._vm.hub.events.emit(DumpCompleted(self.progress(), error or None))
         if not self._cancelled:
-            stack.close()
+            self._let_go_on()
+
+    def _let_go_on(self) -> None:
+        if self._resumes and self._vm.state_name == _STATE:
+            self._vm.leave("running", run=True)
 
 
 def _parts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -139,8 +139,15 @@ class Vm(Protocol):
     def quit(self, cause: Cause = Cause.HOST_QMP_QUIT) -> None:
         """End soon."""
 
-    def held(self, state: str) -> AbstractContextManager[None]:
-        """No vCPU executes inside, and the run state is `state`; afterwards all is as before."""
+    @property
+    def state_name(self) -> str:
+        """The run state, in QEMU's words."""
+
+    def pause_for(self, state: str) -> None:
+        """Pause the guest, if it runs, and make this the run state."""
+
+    def leave(self, state: str, *, run: bool) -> None:
+        """Make this the run state, and let the guest run if it shall."""
 
     def power_down(self) -> None:
         """Press the power button."""

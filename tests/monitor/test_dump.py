@@ -257,7 +257,11 @@ def test_a_dump_in_the_background_does_not_outlive_the_machine(
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    machine.client().hmp(f"dump-guest-memory -d {fifo}")
+    machine.vm.write_memory(RAM, SPIN)
+    client = machine.client()
+    client.result("cont")
+    client.hmp(f"dump-guest-memory -d {fifo}")
+    assert client.result("query-status")["status"] == "save-vm"
     machine.close_clients()
     machine.vm.close()  # nobody reads the pipe
     os.close(reader)
