@@ -118,6 +118,7 @@ class Outgoing:
         self._connect = connect
         self._capabilities = capabilities
         self._parameters = parameters
+        self._yanked = False
         self._cancel = threading.Event()
         self._go_on = threading.Event()
         self._over = threading.Event()
@@ -146,9 +147,8 @@ class Outgoing:
 
     def yank(self) -> None:
         """Have it fail, whatever the other end does."""
-        if self._channel is None:
-            self.cancel()
-        else:
+        self._yanked = True
+        if self._channel is not None:
             self._channel.yank()
 
     def abandon(self) -> None:
@@ -204,6 +204,8 @@ class Outgoing:
 
     def _migrate(self) -> None:
         self._channel = channel = self._connect()
+        if self._yanked:  # meanwhile
+            channel.yank()
         if self._cancel.is_set():
             raise Aborted
         writer = Writer(self._send, Flag.ANSWERS if channel.answers else NO_FLAGS)
