@@ -13,6 +13,7 @@ from ratite.chardev import (
     CTRL_A,
     Chardev,
     FileChardev,
+    MovableFrontend,
     MuxActions,
     MuxChardev,
     SocketChardev,
@@ -20,6 +21,7 @@ from ratite.chardev import (
     dialling,
     open_chardev,
 )
+from ratite.core.char import CharEvent
 from ratite.core.disk import OnError
 from ratite.core.errors import ConfigError, blaming
 from ratite.core.events import EventLoop
@@ -115,7 +117,12 @@ class Backends:
         self, wanted: ChardevConfig, connection: socket.socket | None = None
     ) -> Chardev:
         """Open a character backend; a client socket may have its connection already."""
-        self._check_new(wanted.id)
+        self.check_new(wanted.id)
+        chardev = self._open(wanted, connection)
+        self.adopt(chardev)
+        return chardev
+
+    def _open(self, wanted: ChardevConfig, connection: socket.socket | None) -> Chardev:
         chardev: Chardev
         if wanted.backend == MuxChardev.kind:
             chardev = self._share(wanted)
@@ -126,18 +133,17 @@ class Backends:
             chardev = open_chardev(kind, id, self._loop, properties, on_wait, connection)
             if wanted.mux:
                 chardev = MuxChardev(wanted.id, self._loop, chardev, self._actions, self._escape)
-        self.adopt(chardev)
         return chardev
 
-    def _check_new(self, id: str) -> None:
+    def check_new(self, id: str) -> None:
+        """Raises `ConfigError` if there is a character backend with this id."""
         if id in self.chardevs:
             raise ConfigError(f"Chardev with id '{id}' already exists")
 
     def dialling(self, wanted: ChardevConfig) -> Callable[[], socket.socket] | None:
-        """What must be waited for before `plug_chardev`, on any thread, if anything: a client's
-        connection. Raises `ConfigError`; the work `HostError`.
+        """What must be waited for before `plug_chardev` or `change_chardev`, on any thread, if
+        anything: a client's connection. Raises `ConfigError`; the work `HostError`.
         """
-        self._check_new(wanted.id)
         if wanted.backend != SocketChardev.kind:
             return None
         return dialling(_plugged_socket(wanted)[1])
@@ -148,9 +154,49 @@ class Backends:
         """Open a character backend for a machine that is there, with what `dialling` gave: a server
         does not wait for its first client, since the machine would wait with it.
         """
+        return self.add_chardev(self._plugged(wanted), connection)
+
+    def change_chardev(
+        self, wanted: ChardevConfig, connection: socket.socket | None = None
+    ) -> Chardev:
+        """Open a backend in place of that with the same id; its frontend goes on with the new one.
+        If that cannot be opened, all is as before.
+        """
+        old = self.check_changeable(wanted.id)
+        if wanted.mux or wanted.backend == MuxChardev.kind:
+            raise ConfigError("Mux device hotswap not supported yet")
+        new = self._open(self._plugged(wanted), connection)
+        user, guest_open, claimed = old.frontend, old.guest_open, old.claimed
+        old.release()
+        if isinstance(user, MovableFrontend):
+            if old.is_open:
+                user.event(CharEvent.CLOSED)
+            user.change_backend(new.claim() if claimed else new)
+            new.guest_open = guest_open
+            user.event(CharEvent.WRITABLE)  # what the old one had no room for
+        ids = list(self.chardevs)
+        self.remove_chardev(wanted.id)
+        self.adopt(new)
+        self.chardevs = {id: self.chardevs[id] for id in ids}
+        return new
+
+    def check_changeable(self, id: str) -> Chardev:
+        """The backend with this id, if another can take its place. Raises `ConfigError`."""
+        old = self.chardevs.get(id)
+        if old is None:
+            raise ConfigError(f"Chardev '{id}' does not exist")
+        if isinstance(old, MuxChardev):
+            raise ConfigError("Mux device hotswap not supported yet")
+        if old.claimed and not isinstance(old.frontend, MovableFrontend):
+            raise ConfigError("Chardev user does not support chardev hotswap")
+        return old
+
+    @staticmethod
+    def _plugged(wanted: ChardevConfig) -> ChardevConfig:
+        """What is opened for a machine that is there."""
         if wanted.backend == SocketChardev.kind:
             wanted, _ = _plugged_socket(wanted)
-        return self.add_chardev(wanted, connection)
+        return wanted
 
     def _with_paths(self, wanted: ChardevConfig) -> dict[str, PropertyValue]:
         """The properties, with the paths to open for those that users write."""

@@ -97,8 +97,9 @@ class Debugger:
 
     @property
     def can_run(self) -> bool:
-        """False once the guest has shut down or crashed."""
-        return self._vm.machine.run_state not in (RunState.SHUTDOWN, RunState.INTERNAL_ERROR)
+        """False once the guest has shut down or crashed, and while its memory is dumped."""
+        ended = (RunState.SHUTDOWN, RunState.INTERNAL_ERROR)
+        return self._vm.machine.run_state not in ended and not self._vm.dumping
 
     def start(self) -> None:
         """Let the guest run."""

@@ -64,6 +64,7 @@ from ratite.machines.lifecycle import (
 from ratite.machines.machine import Environment, Machine, Power, RunState, machine_types
 from ratite.memory import Gpa, MemTxResult
 from ratite.monitor import MonitorHub, OptionInfo
+from ratite.monitor.dump import BUSY as DUMP_BUSY
 from ratite.native import u64
 from ratite.net import NetHost
 from ratite.qom import Container, find_type, keyword_arguments
@@ -370,6 +371,8 @@ class Vm:
             if self.machine.run_state is RunState.INMIGRATE:
                 self.run_incoming(True)
                 return
+            if self.dumping:
+                raise ConfigError(DUMP_BUSY)
             if self.machine.run_state in _BUSY_STATES:
                 raise ConfigError("the guest cannot run while its state is being saved or sent")
             for disk in self.disks.values():
@@ -405,10 +408,17 @@ class Vm:
         coming = self.machine.run_state is RunState.INMIGRATE
         if coming or (self._migrates and not self.migration.status.over):
             raise ConfigError("There's a migration process in progress")
+        if self.dumping:
+            raise ConfigError(DUMP_BUSY)
         if not all(disk.active for disk in self.disks.values()):
             raise ConfigError(
                 "the images belong to where the guest has moved; `cont` takes them back"
             )
+
+    @property
+    def dumping(self) -> bool:
+        """Whether guest memory is being dumped, and must stay as it is."""
+        return self.hub.dump.active
 
     @property
     def gone(self) -> bool:

@@ -153,7 +153,7 @@ def test_help(vm): pass
     done.assert_outcomes(errors=4)
     reasons = [
         "-kernel: cannot read '/nonexistent': No such file or directory",
-        "-device: 'nope' is not a valid device model name*",
+        "-device nope: 'nope' is not a valid device model name*",
         "no argument 'kernal'; there are machine, *",
         "-machine help: help is for the command line to give",
     ]

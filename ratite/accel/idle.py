@@ -38,6 +38,8 @@ class IdleCpu:
 class IdleEngine:
     """The vCPUs of one machine."""
 
+    one_instruction = False  # there are no blocks
+
     def __init__(self, ram: RamList, space: AddressSpace) -> None:
         self._states: list[CpuState] = []
         self._phys_map = PhysMapPublisher(space, self._publish)

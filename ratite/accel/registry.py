@@ -121,6 +121,8 @@ _JIT_HELP = {
 class ReferenceEngine:
     """The reference executor as an accelerator."""
 
+    one_instruction = False  # there are no blocks
+
     def __init__(self, target: Any, ram: RamList, space: AddressSpace) -> None:
         self._target = target
         self._ram = ram

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from time import monotonic_ns
 from typing import Protocol
 
@@ -252,6 +253,25 @@ class BlockLayer:
             if node.is_really_read_only:
                 raise ConfigError("Image is read-only")
             node.resize(size)
+        finally:
+            link.remove()
+
+    @contextmanager
+    def used(self, drive: Drive | None, node: BlockNode, uses: Permission) -> Iterator[None]:
+        """Let a command use a node meanwhile: as the drive that it is in, if that may, else as a
+        user of its own. Raises `ConfigError`.
+        """
+        if not all(disk.active for disk in self.disks.values()):
+            raise ConfigError("the images belong to another machine: the guest has moved")
+        self.drain()
+        if any(link.user is drive and not uses & ~link.uses for link in node.users):
+            yield
+            return
+        link = Link(_Command(), "root", node)
+        node.users.insert(0, link)
+        try:
+            link.set(uses, Permission.ALL)
+            yield
         finally:
             link.remove()
 

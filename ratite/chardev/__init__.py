@@ -1,6 +1,6 @@
 """Character backends: the host's side of serial ports, consoles and monitors."""
 
-from ratite.chardev.chardev import Chardev, Frontend, NullChardev
+from ratite.chardev.chardev import Chardev, Frontend, MovableFrontend, NullChardev
 from ratite.chardev.file import FileChardev, PipeChardev
 from ratite.chardev.local import LocalChardev
 from ratite.chardev.mux import CTRL_A, MuxActions, MuxChardev, MuxPort
@@ -24,6 +24,7 @@ from ratite.chardev.terminal import RawTerminal
 __all__ = [
     "Chardev",
     "Frontend",
+    "MovableFrontend",
     "NullChardev",
     "chardev_kinds",
     "open_chardev",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from ratite.chardev.options import DEFAULTS, CommonOptions
 from ratite.core.char import CharEvent
@@ -33,6 +33,14 @@ class Frontend(Protocol):
 
     def event(self, event: CharEvent) -> None:
         """Note what happened on the stream."""
+
+
+@runtime_checkable
+class MovableFrontend(Frontend, Protocol):
+    """A frontend that can go on with another backend."""
+
+    def change_backend(self, chardev: Chardev, /) -> None:
+        """Use this one from now on, and attach to it."""
 
 
 class CharLog:
@@ -112,6 +120,11 @@ class Chardev(Object):
         if self.guest_open is not None:
             return self.guest_open
         return self._frontend is not None or self._claimed
+
+    @property
+    def frontend(self) -> Frontend | None:
+        """The frontend that is attached."""
+        return self._frontend
 
     @property
     def claimed(self) -> bool:

@@ -51,6 +51,10 @@ class FdStream:
         self._reading = False
         self._closed = False
 
+    def duplicate(self) -> int:
+        """A descriptor of the same thing as that which is written, for the caller to own."""
+        return os.dup(self._write_fd)
+
     def start(self) -> None:
         """Read, as far as there is room. Does nothing while reading already."""
         if not self._reading and not self._closed and self._read_fd >= 0 and self._room() > 0:

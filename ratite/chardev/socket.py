@@ -125,6 +125,35 @@ class SocketChardev(Chardev):
                 self._address.reconnect * 1_000_000_000, self._connect_in_background
             )
 
+    def add_client(self, fd: int) -> None:
+        """Take a socket that is connected, and own it. Raises `ConfigError` if there is a peer
+        already, or if it is no socket; it is not owned then.
+        """
+        if self._stream is not None:
+            raise ConfigError("failed to add client")
+        try:
+            connection = socket.socket(fileno=fd)
+        except OSError:
+            raise ConfigError("failed to add client") from None
+        if self._listener is not None:
+            self._listener.pause()
+        self._adopt(connection)
+
+    def yank(self) -> None:
+        """Break the connection soon, whatever the peer does."""
+        stream = self._stream
+        if stream is None:
+            return
+        with contextlib.suppress(OSError), socket.socket(fileno=stream.duplicate()) as end:
+            end.shutdown(socket.SHUT_RDWR)
+
+        def forget() -> None:
+            if self._stream is stream:
+                stream.close()
+                self._disconnected()
+
+        self._loop.post(forget)  # not at once: the frontend may be what has called
+
     # -- connection
 
     def _adopt(self, connection: socket.socket) -> None:

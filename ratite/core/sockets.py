@@ -228,13 +228,14 @@ class Listener:
             connection, _ = self._socket.accept()
         except OSError as error:
             if error.errno in NO_RESOURCES:  # the client would be offered again at once
-                self._pause()
+                self.pause()
                 self._loop.post_after(RETRY_NS, self.resume)
             return
-        self._pause()
+        self.pause()
         self._accepted(connection)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Take nobody until `resume` is called."""
         self._waiting = False
         self._loop.remove_reader(self._socket.fileno())
 

@@ -43,7 +43,9 @@ class Disassembled:
 
 
 class Inspector(Protocol):
-    """What the monitors show of a vCPU."""
+    """What the monitors show of a vCPU, and what a core has of it."""
+
+    elf_machine: int  # ELF's number of the instruction set
 
     def registers(self) -> str:
         """All registers, as `info registers` shows them."""
@@ -58,7 +60,11 @@ class Inspector(Protocol):
         """Guest-physical address; None if it is not mapped."""
 
     def mappings(self) -> Iterator[Mapping] | None:
-        """The pages of the current page table, by address; None while there is none."""
+        """The pages of the current page table, by address; None while there is none. Raises
+        `ConfigError` where the table has no end."""
+
+    def prstatus(self, pid: int) -> bytes:
+        """The registers as Linux has them in a core's note, with `pid` for the thread's number."""
 
 
 def inspector(vcpu: Vcpu) -> Inspector:

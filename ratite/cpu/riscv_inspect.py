@@ -7,8 +7,10 @@ QEMU's monitor.
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Iterator
 
+from ratite.core.errors import ConfigError
 from ratite.cpu.inspect import Disassembled, Mapping
 from ratite.cpu.riscv import RiscvVcpu
 from ratite.isa.decoder import Decoder
@@ -21,6 +23,9 @@ from ratite.memory import Gpa, MemTxResult
 from ratite.native import u32
 
 PAGE_BITS = 12
+MOST_TABLES = 1 << 15
+EM_RISCV = 243
+_PRSTATUS = struct.Struct("<12xH18xI76x32QI4x")  # of which process number and registers are filled
 _SHOWN_CSRS = (
     "mhartid mstatus mip mie mideleg medeleg mtvec stvec mepc sepc mcause scause mtval stval "
     "mscratch sscratch satp"
@@ -83,9 +88,12 @@ def disassemble(code: bytes, pc: int, enabled: Callable[[str], bool]) -> Disasse
 class RiscvInspector:
     """Inspects one hart."""
 
+    elf_machine = EM_RISCV
+
     def __init__(self, vcpu: RiscvVcpu) -> None:
         self._vcpu = vcpu
         self._hart = vcpu.state
+        self._tables = 0  # read for `mappings`
 
     def registers(self) -> str:
         """All registers, as `info registers` shows them."""
@@ -104,16 +112,28 @@ class RiscvInspector:
         """Guest-physical address; None if it is not mapped."""
         return self._vcpu.debug_translate(gva)
 
+    def prstatus(self, pid: int) -> bytes:
+        """The registers as Linux has them in a core's note, with `pid` for the thread's number."""
+        hart = self._hart
+        return _PRSTATUS.pack(0, pid, int(hart.pc), *(int(hart.x[n]) for n in range(1, 32)), 0)
+
     def mappings(self) -> Iterator[Mapping] | None:
-        """The pages of the current page table, by address; None while there is none."""
+        """The pages of the current page table, by address; None while there is none. Raises
+        `ConfigError` where the table has no end."""
         satp = int(self._hart.satp)
         mode = satp >> 60
         if mode == BARE:
             return None
         levels = mode - SV39 + 3
+        self._tables = 0
         return self._table((satp & PPN_MASK) << PAGE_BITS, levels, 0, levels * 9 + PAGE_BITS)
 
     def _table(self, address: int, levels: int, base: int, top: int) -> Iterator[Mapping]:
+        self._tables += 1
+        if self._tables > MOST_TABLES:  # a table that has itself as its entries
+            raise ConfigError(
+                f"CPU {self._vcpu.index}: its page table has more than {MOST_TABLES} parts"
+            )
         data, result = self._vcpu.space.read_bytes(Gpa(address), 1 << PAGE_BITS)
         if result is not MemTxResult.OK:
             return

@@ -52,6 +52,8 @@ from ratite.qom import (
 class Engine(Protocol):
     """An accelerator, for one machine."""
 
+    one_instruction: bool  # of each block of code; switched while nothing executes
+
     def attach(self, state: CpuState) -> Executor:
         """Give a vCPU an executor."""
 

@@ -201,6 +201,15 @@ class RamList:
             view[start:stop] = bytes(stop - start)
         return taken
 
+    def count_dirty(self, client: DirtyClient) -> int:
+        """How many pages are dirty for the client now."""
+        view = self._dirty[client].view
+        return sum(
+            bytes(view[at : at + block.size // PAGE_SIZE]).count(1)
+            for block in self._blocks
+            for at in (block.offset // PAGE_SIZE,)
+        )
+
     def mark_all(self, client: DirtyClient) -> None:
         """Make every page dirty for a client that does not look any more, so that stores go
         straight to memory again.

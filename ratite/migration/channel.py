@@ -49,7 +49,7 @@ class Channel:
         self._sync = sync
         self._socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
         self._waker, self._woken = os.pipe()
-        self._aborted = False
+        self._aborted = self._yanked = False
         os.set_blocking(fd, False)
 
     @property
@@ -61,6 +61,7 @@ class Channel:
         """Send all of it."""
         view = memoryview(data)
         while view:
+            self._check()
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
@@ -71,6 +72,7 @@ class Channel:
     def read(self, size: int) -> bytes:
         """Some bytes, at most `size`; none at the end."""
         while True:
+            self._check()
             try:
                 return os.read(self._fd, min(size, 1 << 20))
             except BlockingIOError:
@@ -97,6 +99,16 @@ class Channel:
         poll.poll()
         if self._aborted:
             raise Aborted
+
+    def _check(self) -> None:
+        if self._yanked:
+            raise HostError("the connection was broken by yank")
+
+    def yank(self) -> None:
+        """Have it fail, whatever the other end does. Any thread."""
+        self._yanked = True
+        with contextlib.suppress(OSError):
+            os.write(self._woken, b"x")
 
     def abort(self) -> None:
         """Have whoever waits here stop. Any thread."""

@@ -119,6 +119,10 @@ class Host(Protocol):
         """Raise `ConfigError` while a migration goes on, or if another machine has the images."""
 
     @property
+    def dumping(self) -> bool:
+        """Whether guest memory is being dumped, and must stay as it is."""
+
+    @property
     def gone(self) -> bool:
         """Whether the main loop does nothing any more."""
 

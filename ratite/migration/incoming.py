@@ -50,6 +50,7 @@ class Incoming:
         self._capabilities = capabilities
         self._over = threading.Event()
         self._closed = False
+        self._channel: Channel | None = None
         self._thread = NamedThread("incoming migration", self._run)
 
     @property
@@ -68,11 +69,21 @@ class Incoming:
         with self._host.machine.lock.unlocked():
             self._thread.join()
 
+    @property
+    def connected(self) -> bool:
+        """Whether a source is there, and the guest not yet."""
+        return self._channel is not None and not self._over.is_set()
+
+    def yank(self) -> None:
+        """Have it fail, whatever the source does, if that is connected."""
+        if self._channel is not None:
+            self._channel.yank()
+
     # -- the thread
 
     def _run(self) -> None:
         try:
-            channel = self._listener.accept()
+            channel = self._channel = self._listener.accept()
             with self._host.machine.lock:
                 self._to(Status.ACTIVE)
             self._receive(channel)

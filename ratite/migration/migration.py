@@ -7,6 +7,7 @@ from typing import Any
 
 from ratite.core.errors import ConfigError
 from ratite.migration.channel import Listener, TakeFd, inherited_fd, outgoing
+from ratite.migration.dirty_rate import DirtyRate
 from ratite.migration.host import Host
 from ratite.migration.incoming import Incoming
 from ratite.migration.outgoing import Outgoing, Status
@@ -23,6 +24,7 @@ class Migration:
         self.parameters = Parameters()
         self.outgoing: Outgoing | None = None
         self.incoming: Incoming | None = None
+        self.dirty_rate = DirtyRate(host)
         self._host = host
         self._refused = False
 
@@ -52,6 +54,8 @@ class Migration:
         """Begin to send the guest away. Raises `ConfigError`."""
         if not self.status.over:
             raise ConfigError(BUSY)
+        if self._host.dumping:
+            raise ConfigError("Live migration disabled: dump-guest-memory in progress")
         match self._host.state_name:
             case "inmigrate":
                 raise ConfigError("Guest is waiting for an incoming migration")
@@ -63,6 +67,7 @@ class Migration:
             self.outgoing, self._refused = None, True
             raise
         self._refused = False
+        self.dirty_rate.give_up(only_bitmap=True)
         self.outgoing = Outgoing(self._host, connect, self.capabilities, lambda: self.parameters)
         self.outgoing.start()
         return self.outgoing
@@ -71,6 +76,14 @@ class Migration:
         """Give up what goes on, if anything does."""
         if self.outgoing is not None:
             self.outgoing.cancel()
+
+    @property
+    def going_on(self) -> Outgoing | Incoming | None:
+        """What sends or takes a guest now."""
+        for one in (self.outgoing, self.incoming):
+            if one is not None and one.connected:
+                return one
+        return None
 
     def go_on(self, status: Status) -> None:
         """Leave the pause before the switchover; `status` is what the caller believes. Raises
@@ -93,6 +106,7 @@ class Migration:
 
     def close(self) -> None:
         """End what goes on; without the machine lock."""
+        self.dirty_rate.give_up()
         if self.outgoing is not None:
             self.outgoing.abandon()
             self.outgoing.join()

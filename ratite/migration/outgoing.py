@@ -118,6 +118,7 @@ class Outgoing:
         self._connect = connect
         self._capabilities = capabilities
         self._parameters = parameters
+        self._yanked = False
         self._cancel = threading.Event()
         self._go_on = threading.Event()
         self._over = threading.Event()
@@ -144,6 +145,12 @@ class Outgoing:
             self._to(Status.CANCELLING)
             self.abandon()
 
+    def yank(self) -> None:
+        """Have it fail, whatever the other end does."""
+        self._yanked = True
+        if self._channel is not None:
+            self._channel.yank()
+
     def abandon(self) -> None:
         """Stop whatever it waits for."""
         self._cancel.set()
@@ -154,6 +161,11 @@ class Outgoing:
     def go_on(self) -> None:
         """Leave the pause before the switchover."""
         self._go_on.set()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it goes on."""
+        return not self.status.over
 
     @property
     def completed(self) -> bool:
@@ -192,6 +204,8 @@ class Outgoing:
 
     def _migrate(self) -> None:
         self._channel = channel = self._connect()
+        if self._yanked:  # meanwhile
+            channel.yank()
         if self._cancel.is_set():
             raise Aborted
         writer = Writer(self._send, Flag.ANSWERS if channel.answers else NO_FLAGS)
@@ -246,13 +260,7 @@ class Outgoing:
 
     def _count_dirty(self) -> int:
         """Bytes of pages that are dirty now."""
-        ram = self._host.machine.ram
-        view = ram.dirty_map(MIGRATION)
-        return PAGE_SIZE * sum(
-            bytes(view[at : at + block.size // PAGE_SIZE]).count(1)
-            for block in ram.blocks
-            for at in (block.offset // PAGE_SIZE,)
-        )
+        return PAGE_SIZE * self._host.machine.ram.count_dirty(MIGRATION)
 
     def _sync(self) -> Pending:
         """What is to be sent next; see the module's text for why this order."""

@@ -11,6 +11,7 @@ from ratite.core.errors import ConfigError
 from ratite.devices.notice import Notice
 from ratite.machines.config import AddFdConfig, MonitorConfig, MonitorMode
 from ratite.machines.lifecycle import Cause, Change
+from ratite.monitor.dump import Dump
 from ratite.monitor.errors import QmpError
 from ratite.monitor.event import EventBus
 from ratite.monitor.fds import FdSets
@@ -36,6 +37,7 @@ class MonitorHub:
         self.events = EventBus(vm.loop)
         self.jobs = Jobs(vm.loop, self.events)
         self.fd_sets = FdSets()
+        self.dump = Dump(vm)
         self.monitors: list[Monitor] = []
         self._vm = vm
 
@@ -113,6 +115,7 @@ class MonitorHub:
 
     def close(self) -> None:
         """End all monitors; what they still had to say is handed to their backends."""
+        self.dump.close()
         self.jobs.close()
         for monitor in self.monitors:
             monitor.close()

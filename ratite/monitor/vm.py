@@ -61,12 +61,25 @@ class Backends(Protocol):
         """Claim a backend for a user."""
 
     def dialling(self, wanted: ChardevConfig) -> Callable[[], socket.socket] | None:
-        """What must be waited for before `plug_chardev`, on any thread, if anything."""
+        """What must be waited for before one is opened, on any thread, if anything."""
 
     def plug_chardev(
         self, wanted: ChardevConfig, connection: socket.socket | None = None
     ) -> Chardev:
         """Open a character backend, with what `dialling` gave."""
+
+    def change_chardev(
+        self, wanted: ChardevConfig, connection: socket.socket | None = None
+    ) -> Chardev:
+        """Open a character backend in place of another, whose user goes on with it; with what
+        `dialling` gave.
+        """
+
+    def check_new(self, id: str) -> None:
+        """Raises `ConfigError` if there is a character backend with this id."""
+
+    def check_changeable(self, id: str) -> Chardev:
+        """The backend with this id, if another can take its place."""
 
     def remove_chardev(self, id: str) -> None:
         """Close a character backend that nobody uses."""
@@ -151,6 +164,16 @@ class Vm(Protocol):
 
     def quit(self, cause: Cause = Cause.HOST_QMP_QUIT) -> None:
         """End soon."""
+
+    @property
+    def state_name(self) -> str:
+        """The run state, in QEMU's words."""
+
+    def pause_for(self, state: str) -> None:
+        """Pause the guest, if it runs, and make this the run state."""
+
+    def leave(self, state: str, *, run: bool) -> None:
+        """Make this the run state, and let the guest run if it shall."""
 
     def power_down(self) -> None:
         """Press the power button."""

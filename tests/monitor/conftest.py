@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,18 @@ MACHINE = "-M virt -m 256M -smp 2 -S -nodefaults -display none -bios none"
 class QmpClient:
     """A client, as simple as can be: it sends what it is told and reads lines."""
 
-    def __init__(self, path: Path, *, negotiate: bool = True, timeout: float = 20) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        negotiate: bool = True,
+        timeout: float = 20,
+        connected: socket.socket | None = None,
+    ) -> None:
+        self.socket = connected or socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout)
-        self.socket.connect(str(path))
+        if path is not None:
+            self.socket.connect(str(path))
         self._input = self.socket.makefile("rb")
         self.events: list[Json] = []
         self.greeting = self.read()
@@ -155,3 +165,35 @@ def make_vm(tmp_path: Path) -> Iterator[MakeVm]:
     yield make
     for one in reversed(opened):
         one.__exit__(None, None, None)
+
+
+@contextmanager
+def peer_of(options: str) -> Iterator[QmpClient]:
+    """A QEMU of these options, to be asked the same."""
+    program = shutil.which("qemu-system-riscv64")
+    if program is None:
+        pytest.skip("qemu-system-riscv64 is not installed")
+    ours, theirs = socket.socketpair()
+    words = f"-chardev socket,id=peer,fd={theirs.fileno()} -mon chardev=peer,mode=control"
+    process = subprocess.Popen(
+        [program, *options.split(), *words.split()],
+        pass_fds=[theirs.fileno()],
+        stderr=subprocess.DEVNULL,
+    )
+    theirs.close()
+    try:
+        client = QmpClient(connected=ours, timeout=120)
+        try:
+            yield client
+        finally:
+            client.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def make_qemu() -> Iterator[Callable[..., QmpClient]]:
+    """Starts a QEMU for one test: `make_qemu("-more options")` is a client of it."""
+    with ExitStack() as stack:
+        yield lambda more="", options=MACHINE: stack.enter_context(peer_of(f"{options} {more}"))

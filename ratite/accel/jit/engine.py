@@ -114,8 +114,9 @@ class JitMachine:
         self._install = _Install(loaded.address("cpu.machine.install_region"))
         self.compiler: RegionCompiler | None = None
         self._hot = NEVER_HOT
+        self._one_instruction = options.one_instruction
         shared.max_instructions = u32(1 if options.one_instruction else MAX_INSTRUCTIONS)
-        if options.tier > 0 and not options.one_instruction:
+        if options.tier > 0:
             module = importlib.import_module(f"ratite.accel.jit.targets.{target}")
             shared.compile_threshold = u32(COMPILE_HEAT)
             if options.background:
@@ -174,7 +175,8 @@ class JitMachine:
             self.log = self._make_log()
         logging = 0 if self.log is None else self.log.follow()
         # A region enters blocks that nobody is told of.
-        self.shared.hot_threshold = u32(NEVER_HOT if logging else self._hot)
+        cold = logging or self._one_instruction
+        self.shared.hot_threshold = u32(NEVER_HOT if cold else self._hot)
         if int(self.shared.logging) != logging:
             self.shared.logging = u32(logging)
             self.flush_code()
@@ -209,6 +211,20 @@ class JitMachine:
     def install(self, region: int) -> bool:
         """Enter a region; see `install_region`."""
         return bool(self._install(self.shared.address, region))
+
+    @property
+    def one_instruction(self) -> bool:
+        """Whether each block is one guest instruction. Switched while no vCPU executes."""
+        return self._one_instruction
+
+    @one_instruction.setter
+    def one_instruction(self, wanted: bool) -> None:
+        if wanted is self._one_instruction:
+            return
+        self._one_instruction = wanted
+        self.shared.max_instructions = u32(1 if wanted else MAX_INSTRUCTIONS)
+        self._follow_log()
+        self.flush_code()
 
     def ask_for_flush(self) -> None:
         """Have the next new block find the buffer full, so that everything is forgotten."""

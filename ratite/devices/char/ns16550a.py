@@ -123,6 +123,11 @@ class Ns16550a(Device):
             self.chardev.attach(self)
         super().realize()
 
+    def change_backend(self, chardev: CharBackend, /) -> None:
+        """Go on with another backend."""
+        self.chardev = chardev
+        chardev.attach(self)
+
     def unrealize(self) -> None:
         """Detach from the backend."""
         if self.chardev is not None:

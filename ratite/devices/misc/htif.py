@@ -91,6 +91,11 @@ class Htif(Device):
             self.chardev.attach(self)
         super().realize()
 
+    def change_backend(self, chardev: CharBackend, /) -> None:
+        """Go on with another backend."""
+        self.chardev = chardev
+        chardev.attach(self)
+
     def unrealize(self) -> None:
         """Detach from the backend."""
         if self.chardev is not None:

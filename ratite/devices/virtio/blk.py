@@ -22,6 +22,7 @@ from ratite.core.trace import TraceEvent
 from ratite.devices.block.backend import BlockBackend
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
+from ratite.devices.virtio.feature import FeatureBit
 from ratite.devices.virtio.queue import Element, VirtQueue
 from ratite.qom import (
     Backend,
@@ -36,16 +37,16 @@ from ratite.qom import (
     UInt32,
 )
 
-F_SEG_MAX = 1 << 2
-F_GEOMETRY = 1 << 4
-F_RO = 1 << 5
-F_BLK_SIZE = 1 << 6
-F_FLUSH = 1 << 9
-F_TOPOLOGY = 1 << 10
-F_CONFIG_WCE = 1 << 11
-F_MQ = 1 << 12
-F_DISCARD = 1 << 13
-F_WRITE_ZEROES = 1 << 14
+F_SEG_MAX = FeatureBit(2, "VIRTIO_BLK_F_SEG_MAX", "Limit on segments of a request")
+F_GEOMETRY = FeatureBit(4, "VIRTIO_BLK_F_GEOMETRY", "Legacy disk geometry")
+F_RO = FeatureBit(5, "VIRTIO_BLK_F_RO", "Read-only disk")
+F_BLK_SIZE = FeatureBit(6, "VIRTIO_BLK_F_BLK_SIZE", "Block size of the disk")
+F_FLUSH = FeatureBit(9, "VIRTIO_BLK_F_FLUSH", "Flush requests")
+F_TOPOLOGY = FeatureBit(10, "VIRTIO_BLK_F_TOPOLOGY", "Preferred sizes and alignment of I/O")
+F_CONFIG_WCE = FeatureBit(11, "VIRTIO_BLK_F_CONFIG_WCE", "Write cache can be switched")
+F_MQ = FeatureBit(12, "VIRTIO_BLK_F_MQ", "Several request queues")
+F_DISCARD = FeatureBit(13, "VIRTIO_BLK_F_DISCARD", "Discard requests")
+F_WRITE_ZEROES = FeatureBit(14, "VIRTIO_BLK_F_WRITE_ZEROES", "Requests to write zeroes")
 
 T_IN, T_OUT, T_FLUSH, T_GET_ID, T_DISCARD, T_WRITE_ZEROES = 0, 1, 4, 8, 11, 13
 T_BARRIER = 1 << 31
@@ -153,6 +154,18 @@ class VirtioBlk(VirtioDevice):
     category = "Storage"
     boot_name = "disk@0,0"
     device_id = 2
+    known_features = (
+        F_CONFIG_WCE,
+        F_FLUSH,
+        F_WRITE_ZEROES,
+        F_DISCARD,
+        F_MQ,
+        F_TOPOLOGY,
+        F_BLK_SIZE,
+        F_GEOMETRY,
+        F_RO,
+        F_SEG_MAX,
+    )
 
     write_cache = State(True)  # as the driver has switched it; by `save`
     stopped_requests = State[list[tuple[int, int]]](factory=lambda _: [], element=(0, 0))

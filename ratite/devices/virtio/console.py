@@ -22,11 +22,14 @@ from ratite.devices.device import Device
 from ratite.devices.notice import PortChanged
 from ratite.devices.register import State
 from ratite.devices.virtio.device import VIRTIO_DEFAULTS, VirtioDevice, VirtioOptions
+from ratite.devices.virtio.feature import FeatureBit
 from ratite.devices.virtio.queue import Element, VirtQueue
 from ratite.qom import Backend, Doc, Named, UInt32
 
-F_MULTIPORT = 1 << 1
-F_EMERG_WRITE = 1 << 2
+F_MULTIPORT = FeatureBit(1, "VIRTIO_CONSOLE_F_MULTIPORT", "Several ports")
+F_EMERG_WRITE = FeatureBit(
+    2, "VIRTIO_CONSOLE_F_EMERG_WRITE", "Output through the configuration space"
+)
 
 CONTROL = struct.Struct("<IHH")  # port, event, value
 DEVICE_READY, DEVICE_ADD, DEVICE_REMOVE, PORT_READY = 0, 1, 2, 3
@@ -148,6 +151,11 @@ class VirtioSerialPort(Device):
             self.chardev.attach(self)
             if not self.is_console:
                 self.chardev.set_guest_open(False)
+
+    def change_backend(self, chardev: CharBackend, /) -> None:
+        """Go on with another backend."""
+        self.chardev = chardev
+        chardev.attach(self)
 
     def unrealize(self) -> None:
         """Leave the console device and the backend."""
@@ -302,6 +310,7 @@ class VirtioSerial(VirtioDevice):
     type_name = "virtio-serial-device"
     category = "Input"
     device_id = 3
+    known_features = (F_EMERG_WRITE, F_MULTIPORT)
 
     messages = State[list[bytes]](factory=lambda _: [], element=b"")  # that wait for the driver
 

@@ -18,18 +18,21 @@ from ratite.core.trace import TraceEvent
 from ratite.devices.bus import Bus
 from ratite.devices.device import Device
 from ratite.devices.register import State
+from ratite.devices.virtio.feature import (
+    F_ACCESS_PLATFORM,
+    F_ANY_LAYOUT,
+    F_NOTIFY_ON_EMPTY,
+    F_RING_EVENT_IDX,
+    F_RING_INDIRECT_DESC,
+    F_RING_RESET,
+    F_VERSION_1,
+    FeatureBit,
+)
 from ratite.devices.virtio.queue import NEW_QUEUE, QueueState, VirtQueue
 from ratite.memory import AddressSpace
 from ratite.qom import Doc, Named, Object, Property, PropertyGroup
 from ratite.qom.property import group_properties
 
-F_NOTIFY_ON_EMPTY = 1 << 24  # legacy only
-F_ANY_LAYOUT = 1 << 27  # legacy only
-F_RING_INDIRECT_DESC = 1 << 28
-F_RING_EVENT_IDX = 1 << 29
-F_VERSION_1 = 1 << 32
-F_ACCESS_PLATFORM = 1 << 33
-F_RING_RESET = 1 << 40
 LEGACY_ONLY = F_NOTIFY_ON_EMPTY | F_ANY_LAYOUT
 
 INTERRUPT_QUEUE = 1
@@ -152,6 +155,7 @@ class VirtioDevice(Device):
     bus_type = "virtio-bus"
     user_creatable = True
     device_id: ClassVar[int] = 0
+    known_features: ClassVar[tuple[FeatureBit, ...]] = ()  # of its type; for those who look
 
     features = State(0)  # those that the driver accepted
     status = State(0)

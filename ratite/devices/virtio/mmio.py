@@ -13,14 +13,8 @@ from ratite.core.trace import TraceEvent
 from ratite.devices.device import Device
 from ratite.devices.fdt import FdtNode
 from ratite.devices.register import Register, State
-from ratite.devices.virtio.device import (
-    F_RING_RESET,
-    F_VERSION_1,
-    LEGACY_ONLY,
-    Status,
-    VirtioBus,
-    VirtioDevice,
-)
+from ratite.devices.virtio.device import LEGACY_ONLY, Status, VirtioBus, VirtioDevice
+from ratite.devices.virtio.feature import F_RING_RESET, F_VERSION_1
 from ratite.devices.virtio.queue import VirtQueue
 from ratite.devices.wire import Wire
 from ratite.memory import AccessSizes, AddressSpace

@@ -23,27 +23,22 @@ from ratite.devices.net.backend import NetBackend
 from ratite.devices.net.nic import Nic, RxFilter, RxState, enroll
 from ratite.devices.notice import RxFilterChanged
 from ratite.devices.register import State
-from ratite.devices.virtio.device import (
-    F_VERSION_1,
-    VIRTIO_DEFAULTS,
-    Status,
-    VirtioDevice,
-    VirtioOptions,
-)
+from ratite.devices.virtio.device import VIRTIO_DEFAULTS, Status, VirtioDevice, VirtioOptions
+from ratite.devices.virtio.feature import F_VERSION_1, FeatureBit
 from ratite.devices.virtio.queue import Element, VirtQueue
 from ratite.qom import Backend, Doc, Int32, Named, PropertyGroup, UInt16
 
-F_MTU = 1 << 3
-F_MAC = 1 << 5
-F_MRG_RXBUF = 1 << 15
-F_STATUS = 1 << 16
-F_CTRL_VQ = 1 << 17
-F_CTRL_RX = 1 << 18
-F_CTRL_VLAN = 1 << 19
-F_CTRL_RX_EXTRA = 1 << 20
-F_GUEST_ANNOUNCE = 1 << 21
-F_CTRL_MAC_ADDR = 1 << 23
-F_SPEED_DUPLEX = 1 << 63
+F_MTU = FeatureBit(3, "VIRTIO_NET_F_MTU", "Limit on the size of packets")
+F_MAC = FeatureBit(5, "VIRTIO_NET_F_MAC", "Address of the card")
+F_MRG_RXBUF = FeatureBit(15, "VIRTIO_NET_F_MRG_RXBUF", "One packet in several buffers")
+F_STATUS = FeatureBit(16, "VIRTIO_NET_F_STATUS", "State of the link")
+F_CTRL_VQ = FeatureBit(17, "VIRTIO_NET_F_CTRL_VQ", "Queue of commands")
+F_CTRL_RX = FeatureBit(18, "VIRTIO_NET_F_CTRL_RX", "Modes of the filter")
+F_CTRL_VLAN = FeatureBit(19, "VIRTIO_NET_F_CTRL_VLAN", "Filter of VLANs")
+F_CTRL_RX_EXTRA = FeatureBit(20, "VIRTIO_NET_F_CTRL_RX_EXTRA", "More modes of the filter")
+F_GUEST_ANNOUNCE = FeatureBit(21, "VIRTIO_NET_F_GUEST_ANNOUNCE", "Announcing the guest, when asked")
+F_CTRL_MAC_ADDR = FeatureBit(23, "VIRTIO_NET_F_CTRL_MAC_ADDR", "Setting the address by command")
+F_SPEED_DUPLEX = FeatureBit(63, "VIRTIO_NET_F_SPEED_DUPLEX", "Speed and duplex of the link")
 
 S_LINK_UP, S_ANNOUNCE = 1, 2
 CTRL_RX, CTRL_MAC, CTRL_VLAN, CTRL_ANNOUNCE = 0, 1, 2, 3
@@ -157,6 +152,19 @@ class VirtioNet(VirtioDevice, Nic):
     type_name = "virtio-net-device"
     category = "Network"
     device_id = 1
+    known_features = (
+        F_MTU,
+        F_MAC,
+        F_MRG_RXBUF,
+        F_STATUS,
+        F_CTRL_VQ,
+        F_CTRL_RX,
+        F_CTRL_VLAN,
+        F_CTRL_RX_EXTRA,
+        F_GUEST_ANNOUNCE,
+        F_CTRL_MAC_ADDR,
+        F_SPEED_DUPLEX,
+    )
 
     link_up = State(True, kept=True)
     announcing = State(False)  # the driver was asked to announce itself, and has not yet

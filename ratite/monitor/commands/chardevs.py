@@ -8,17 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, ClassVar
 
-from ratite.chardev import Chardev, PtyChardev, RingbufChardev, chardev_kinds
+from ratite.chardev import Chardev, PtyChardev, RingbufChardev, SocketChardev, chardev_kinds
 from ratite.core.errors import ConfigError, HostError
 from ratite.machines.config import ChardevConfig, PropertyValue
 from ratite.monitor.command import command
-from ratite.monitor.errors import QmpError
+from ratite.monitor.errors import DeviceNotActive, QmpError
 from ratite.monitor.later import Later, Outcome
 from ratite.monitor.session import Session
 from ratite.monitor.vm import Vm
@@ -197,20 +198,52 @@ def chardev_add(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevR
     """Open a character backend."""
     if id in vm.backends.chardevs:
         raise QmpError(f"Chardev with id '{id}' already exists")
-    with _failure_named(id), ExitStack() as taken:
-        options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
-        found = plug(vm, ChardevConfig(backend.case, id, properties=options))
-    if isinstance(found, Later):
-        return found.then(lambda outcome: _returned(id, outcome))
-    return _returned(id, lambda: found)
+    return _answer(vm, session, id, backend, plug)
+
+
+@command("chardev-change")
+def chardev_change(vm: Vm, session: Session, id: str, backend: Backend) -> ChardevReturn | Later:
+    """Open another character backend in place of one. The device that uses it goes on with the new
+    one; if that cannot be opened, all stays as it was."""
+    vm.backends.check_changeable(id)
+    return _answer(vm, session, id, backend, change)
+
+
+Opener = Callable[[ChardevConfig, socket.socket | None], Chardev]
 
 
 def plug(vm: Vm, wanted: ChardevConfig) -> Chardev | Later:
     """Open a character backend. Raises `ConfigError` or `HostError`."""
+    vm.backends.check_new(wanted.id)
+    return _connected(vm, wanted, vm.backends.plug_chardev)
+
+
+def change(vm: Vm, wanted: ChardevConfig) -> Chardev | Later:
+    """Open another one in place of that with the same id. Raises as `plug`."""
+    vm.backends.check_changeable(wanted.id)
+    return _connected(vm, wanted, vm.backends.change_chardev)
+
+
+def _connected(vm: Vm, wanted: ChardevConfig, open: Opener) -> Chardev | Later:
     dial = vm.backends.dialling(wanted)
     if dial is None:
-        return vm.backends.plug_chardev(wanted)
-    return Later(dial, lambda outcome: vm.backends.plug_chardev(wanted, outcome()))
+        return open(wanted, None)
+    return Later(dial, lambda outcome: open(wanted, outcome()))
+
+
+def _answer(
+    vm: Vm,
+    session: Session,
+    id: str,
+    backend: Any,
+    open: Callable[[Vm, ChardevConfig], Chardev | Later],
+) -> ChardevReturn | Later:
+    with _failure_named(id), ExitStack() as taken:
+        options = {k: v for k, v in _options(session, taken, backend).items() if v is not None}
+        found = open(vm, ChardevConfig(backend.case, id, properties=options))
+    if isinstance(found, Later):
+        return found.then(lambda outcome: _returned(id, outcome))
+    return _returned(id, lambda: found)
 
 
 def _returned(id: str, outcome: Outcome) -> ChardevReturn:
@@ -273,6 +306,35 @@ def _address(session: Session, taken: ExitStack, address: Any) -> dict[str, Prop
 def chardev_remove(vm: Vm, id: str) -> None:
     """Close a character backend that nobody uses."""
     vm.backends.remove_chardev(id)
+
+
+@command("add_client")
+def add_client(
+    vm: Vm,
+    session: Session,
+    protocol: Annotated[str, Doc("the id of a socket backend")],
+    fdname: Annotated[str, Doc("a connected socket, of `getfd`")],
+    skipauth: bool | None = None,
+    tls: bool | None = None,
+) -> None:
+    """Hand a client to a server that has none: to a character backend of the kind `socket`. There
+    are no servers of displays."""
+    try:
+        fd = session.fds.take(fdname)
+    except QmpError:
+        raise QmpError(f"File descriptor named '{fdname}' has not been found") from None
+    try:
+        chardev = vm.backends.chardevs.get(protocol)
+        if protocol == "spice":
+            raise DeviceNotActive("SPICE is not in use")
+        if chardev is None:
+            raise QmpError(f"protocol '{protocol}' is invalid")
+        if not isinstance(chardev, SocketChardev):
+            raise QmpError("failed to add client")
+        chardev.add_client(fd)
+    except (QmpError, ConfigError):
+        os.close(fd)
+        raise
 
 
 @command("chardev-send-break")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 from ratite.block.iothread import IoThread
@@ -277,6 +278,18 @@ class BalloonInfo:
 def query_balloon(vm: Vm) -> BalloonInfo:
     """How much memory the guest uses. There is no balloon device, so that this fails."""
     raise DeviceNotActive(NO_BALLOON)
+
+
+@command("dumpdtb")
+def dumpdtb(vm: Vm, filename: Annotated[str, Doc("replaced if it exists")]) -> None:
+    """Write the guest's device tree to a file, as a binary."""
+    blob = getattr(vm.machine, "fdt_blob", b"")
+    if not blob:
+        raise QmpError("This machine doesn't have a FDT")
+    try:
+        Path(filename).write_bytes(blob)
+    except OSError as error:
+        raise QmpError(f"Error saving FDT to file {filename}: {error.strerror}") from None
 
 
 # -- what no machine here has: clients ask nevertheless

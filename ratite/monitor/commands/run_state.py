@@ -12,6 +12,7 @@ from ratite.machines.config import PanicAction, RebootAction, ShutdownAction, Wa
 from ratite.machines.lifecycle import Cause
 from ratite.machines.machine import RunState
 from ratite.monitor.command import command
+from ratite.monitor.dump import BUSY
 from ratite.monitor.errors import QmpError
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc
@@ -24,7 +25,7 @@ class StatusInfo:
     """Answer to `query-status`."""
 
     running: Annotated[bool, Doc("whether the guest runs")]
-    singlestep: Annotated[bool, Doc("always false")]
+    singlestep: Annotated[bool, Doc("whether code is translated by single instructions")]
     status: RunState
 
 
@@ -32,7 +33,8 @@ class StatusInfo:
 def query_status(vm: Vm) -> StatusInfo:
     """What the machine is doing."""
     running = vm.initialized and vm.runner.running
-    return StatusInfo(running, False, vm.machine.run_state)
+    single = vm.initialized and vm.machine.engine.one_instruction
+    return StatusInfo(running, single, vm.machine.run_state)
 
 
 @command("stop")
@@ -68,6 +70,8 @@ def quit(vm: Vm) -> None:
 @command("system_reset")
 def system_reset(vm: Vm) -> None:
     """Press the reset button."""
+    if vm.hub.dump.active:
+        raise QmpError(BUSY)
     vm.request_reset(Cause.HOST_QMP_RESET)
 
 

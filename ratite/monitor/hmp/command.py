@@ -5,7 +5,8 @@
 
 `Number` is an integer expression, `str` a word, `Rest` the rest of the line, `Slash` a format after
 a slash, `DeviceName` a drive, `Mebibytes` a size, an enum one of its words, `bool` on or off, and
-`Annotated[bool, Flag("a")]` the flag `-a`. A parameter with a default may be left out. The function
+`Annotated[bool, Flag("a")]` the flag `-a`; with `str | None` for `bool` a word follows the flag. A
+parameter with a default may be left out. The function
 returns what is printed. Help, completion and the reference manual follow from the same signature.
 """
 
@@ -114,6 +115,7 @@ class Argument:
     letter: str = ""
     words: Complete | None = None
     shown: str = ""  # in `help`, where it is not the attribute with dashes
+    takes_word: bool = False  # of a flag: a word follows
 
     @property
     def usage(self) -> str:
@@ -121,7 +123,7 @@ class Argument:
         name = "|".join(self.choices) or self.shown or self.attribute.rstrip("_")
         match self.kind:
             case Kind.FLAG:
-                return f"[-{self.letter}]"
+                return f"[-{self.letter}{f' {name}' if self.takes_word else ''}]"
             case Kind.SLASH:
                 return "/fmt"
             case Kind.SWITCH:
@@ -203,7 +205,10 @@ class Reader:
             for letter in word[1:]:
                 if letter not in flags:
                     raise UsageError(f"{self._command.names[0]}: unsupported option -{letter}")
-                given[flags[letter].attribute] = True
+                flag = flags[letter]
+                if flag.takes_word and not self._rest():
+                    raise UsageError(self._lacks(flag))
+                given[flag.attribute] = self._word() if flag.takes_word else True
 
     def _one(self, argument: Argument, given: dict[str, Any]) -> None:
         rest = self._rest()
@@ -344,7 +349,8 @@ def _argument(name: str, hint: Any, optional: bool) -> Argument:
                 words = source
             case Named(name=given):
                 shown = given
-    return Argument(name, kind, optional, choices, cls, letter, words, shown)
+    takes_word = kind is Kind.FLAG and base is not bool
+    return Argument(name, kind, optional, choices, cls, letter, words, shown, takes_word)
 
 
 def load() -> dict[str, HmpCommand]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from ratite.core.log import TRACE_PREFIX, LogCategory, help_text, parse_items
 from ratite.core.trace import event_names
 from ratite.machines.config import WatchdogAction
-from ratite.monitor.commands import run_state
-from ratite.monitor.errors import QmpError
+from ratite.monitor.commands import machines, run_state
 from ratite.monitor.hmp.command import COMMANDS, INFO, Completed, File, HmpCommand, Shell, hmp
 from ratite.monitor.vm import halted
 
@@ -135,11 +133,5 @@ def logfile(shell: Shell, filename: File) -> None:
 @hmp("dumpdtb", "dump the FDT in dtb format to 'filename'")
 def dumpdtb(shell: Shell, filename: File) -> str:
     """Write the guest's device tree to a file."""
-    blob = getattr(shell.vm.machine, "fdt_blob", b"")
-    if not blob:
-        raise QmpError("This machine doesn't have a FDT")
-    try:
-        Path(filename).write_bytes(blob)
-    except OSError as error:
-        raise QmpError(f"Error saving FDT to file {filename}: {error.strerror}") from None
+    machines.dumpdtb(shell.vm, filename)
     return f"info: dtb dumped to {filename}\n"

@@ -1,4 +1,4 @@
-"""Letting a debugger in, and tracing."""
+"""Letting a debugger in, tracing, and how code is translated."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Annotated
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.trace import event_names
 from ratite.monitor.commands import trace
+from ratite.monitor.commands.machines import StatsTarget, query_stats
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.command import Completed, Number, Refusal, Shell, hmp
+from ratite.monitor.vm import halted
 
 DEFAULT = "tcp::1234"
 
@@ -55,3 +57,27 @@ def trace_events(shell: Shell, name: EventName = "*", vcpu: Number | None = None
         raise Refusal(str(error)) from None
     on = trace.TraceEventState.ENABLED
     return "".join(f"{event.name} : state {int(event.state is on)}\n" for event in found)
+
+
+@hmp("singlestep", "run emulation in singlestep mode or switch to normal mode")
+def singlestep(shell: Shell, option: str = "on") -> str:
+    """Translate code by single instructions from now on (`on`), or as usual (`off`)."""
+    if option not in ("on", "off"):
+        return f"unexpected option {option}\n"
+    with halted(shell.vm):
+        shell.vm.machine.engine.one_instruction = option == "on"
+    return ""
+
+
+@hmp(
+    "info stats",
+    "show statistics for the given target (vm or vcpu); optionally filter byname (comma-separated "
+    "list, or * for all) and provider",
+)
+def stats(shell: Shell, target: str, names: str = "*", provider: str = "") -> str:
+    """Statistics of the accelerator: it has none."""
+    if target not in (entry.value for entry in StatsTarget):
+        raise Refusal(f"invalid stats target {target}")
+    if provider not in ("", "kvm"):
+        raise Refusal(f"invalid stats provider {provider}")
+    return "".join(f"{entry}\n" for entry in query_stats(StatsTarget(target)))

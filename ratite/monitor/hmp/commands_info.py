@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from ratite.cpu.inspect import inspector
-from ratite.monitor.commands import chardevs, control, machines, run_state, translation
-from ratite.monitor.errors import QmpError
+from ratite.monitor.commands import chardevs, control, machines, reports, run_state
 from ratite.monitor.hmp.command import Flag, Number, Shell, hmp
 from ratite.monitor.hmp.commands_memory import current
 from ratite.monitor.version import version_text
@@ -26,6 +25,8 @@ def status(shell: Shell) -> str:
     """What the machine is doing."""
     found = run_state.query_status(shell.vm)
     text = "running" if found.running else "paused"
+    if found.singlestep:
+        text += " (single step mode)"
     word = found.status.value
     return f"VM status: {text}{f' ({word})' if word not in KINDS_OF_STATE else ''}\n"
 
@@ -120,13 +121,13 @@ def tlb(shell: Shell) -> str:
 @hmp("info jit", "show dynamic compiler info")
 def jit(shell: Shell) -> str:
     """The translated code, where the accelerator translates."""
-    return translation.query_jit(shell.vm).human_readable_text
+    return reports.query_jit(shell.vm).human_readable_text
 
 
 @hmp("info irq", "show the interrupts statistics (if available)")
 def irq(shell: Shell) -> str:
     """What each interrupt controller has counted: none counts."""
-    return ""
+    return reports.query_irq().human_readable_text
 
 
 @hmp("info pic", "show PIC state")
@@ -138,7 +139,7 @@ def pic(shell: Shell) -> str:
 @hmp("info numa", "show NUMA information")
 def numa(shell: Shell) -> str:
     """The NUMA nodes: none."""
-    return "0 nodes\n"
+    return reports.query_numa().human_readable_text
 
 
 @hmp(
@@ -211,7 +212,7 @@ def hotpluggable_cpus(shell: Shell) -> str:
 @hmp("info usb", "show guest USB devices")
 def usb(shell: Shell) -> str:
     """The USB devices: no board has USB, so that this fails."""
-    raise QmpError("USB support not enabled")
+    return reports.query_usb().human_readable_text
 
 
 @hmp("info pci", "show PCI info")
@@ -241,4 +242,10 @@ def replay(shell: Shell) -> str:
 @hmp("info opcount", "show dynamic compiler opcode counters")
 def opcount(shell: Shell) -> str:
     """Counts of the translator's operations: not kept."""
-    return "[TCG profiler not compiled]\n"
+    return reports.query_opcount().human_readable_text
+
+
+@hmp("info profile", "show profiling information")
+def profile(shell: Shell) -> str:
+    """Where the translator's own time goes: not measured, so that this fails."""
+    return reports.query_profile().human_readable_text

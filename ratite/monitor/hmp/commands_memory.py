@@ -35,7 +35,7 @@ def cpu(shell: Shell, index: Number) -> str | None:
     return None
 
 
-def _settle(shell: Shell, wanted: Format) -> DumpFormat:
+def settle(shell: Shell, wanted: Format) -> DumpFormat:
     """The format as wanted, and else as it was last; it is kept for the next."""
     kept = shell.session.dump_format
     kept.letter = wanted.letter or kept.letter
@@ -47,7 +47,7 @@ def _settle(shell: Shell, wanted: Format) -> DumpFormat:
 def _dump(
     shell: Shell, read: Callable[[int, int], bytes | None], wanted: Format, address: int
 ) -> str:
-    form = _settle(shell, wanted)
+    form = settle(shell, wanted)
     if form.letter == "i":
         lines = dump.instructions(read, address, wanted.count, current(shell))
     else:
@@ -73,7 +73,7 @@ def xp(shell: Shell, fmt: Slash, addr: Number) -> str:
 @hmp("print|p", "print expression value (use $reg for CPU register access)")
 def print_(shell: Shell, fmt: Slash, expr: Number) -> str:
     """Show what an expression comes to."""
-    letter = _settle(shell, fmt).letter
+    letter = settle(shell, fmt).letter
     if letter == "i":
         letter = "d"
     if letter == "c":

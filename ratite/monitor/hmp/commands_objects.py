@@ -137,12 +137,30 @@ def chardev_add(shell: Shell, args: Rest) -> str | Later:
     if args in ("help", "?"):
         kinds = chardevs.query_chardev_backends()
         return "\n  ".join(["Available chardev backend types:", *(k.name for k in kinds)]) + "\n"
+    return _announcing(chardevs.plug(shell.vm, _chardev(args, "")))
+
+
+def _chardev(args: str, id: str) -> ChardevConfig:
+    """A backend in the words of -chardev; with an id that is known, none must be given."""
     given = parse_keyval(args, "backend")
-    backend, id = given.pop("backend", None), given.pop("id", None)
-    if backend is None or id is None:
+    backend, named = given.pop("backend", None), given.pop("id", None)
+    if id and named is not None:
+        raise QmpError(f"id={named}: the chardev has its id already; leave it out")
+    named = named or id
+    if backend is None or not named:
         raise QmpError(f"chardev: no {'backend' if backend is None else 'id'} specified")
     mux = given.pop("mux", "off") == "on"
-    found = chardevs.plug(shell.vm, ChardevConfig(backend, id, mux, dict(given)))
+    return ChardevConfig(backend, named, mux, dict(given))
+
+
+@hmp("chardev-change", "change chardev")
+def chardev_change(shell: Shell, id: ChardevId, args: Rest) -> str | Later:
+    """Open another character backend in place of one: `BACKEND[,PROP=VALUE]...`."""
+    shell.vm.backends.check_changeable(id)
+    return _announcing(chardevs.change(shell.vm, _chardev(args, id)))
+
+
+def _announcing(found: Chardev | Later) -> str | Later:
     if isinstance(found, Later):
         return found.then(lambda outcome: _announced(outcome()))
     return _announced(found)

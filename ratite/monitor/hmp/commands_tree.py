@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from ratite.devices import Bus, Device
-from ratite.memory import Gpa, MemoryRegion, mtree_flat, ramblock_info
+from ratite.memory import MemoryRegion, mtree_flat
 from ratite.memory import mtree as mtree_text
+from ratite.monitor.commands import reports
 from ratite.monitor.hmp.command import Completed, Flag, Shell, hmp
 from ratite.qom import Object
 
@@ -37,20 +38,13 @@ def mtree(
 @hmp("info ramblock", "Display system ramblock information")
 def ramblock(shell: Shell) -> str:
     """The blocks of guest memory."""
-    return ramblock_info(shell.vm.machine.ram)
+    return reports.query_ramblock(shell.vm).human_readable_text
 
 
 @hmp("info roms", "show roms")
 def roms(shell: Shell) -> str:
     """What is loaded into the guest's memory before it starts."""
-    machine = shell.vm.machine
-    lines = []
-    for blob in sorted(machine.blobs, key=lambda blob: blob.address):
-        found = machine.memory.lookup(Gpa(blob.address))
-        kind = "rom" if found is not None and found.readonly else "ram"
-        place = f"addr={blob.address:016x} size=0x{blob.size:06x} mem={kind}"
-        lines.append(f'{place} name="{blob.name}"\n')
-    return "".join(lines)
+    return reports.query_roms(shell.vm).human_readable_text
 
 
 # -- objects

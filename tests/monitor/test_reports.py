@@ -1,10 +1,12 @@
-"""`info jit` and `x-query-jit`."""
+"""Texts for people that programs may ask for: `x-query-*` and `info`."""
 
 from __future__ import annotations
 
 import time
 
-from .conftest import MakeVm
+import pytest
+
+from .conftest import MakeVm, QmpClient
 
 LINES = (
     "Translation buffer state: / gen code size / TB count / TB avg target size / "
@@ -46,6 +48,12 @@ def test_an_accelerator_that_does_not_translate_has_nothing_to_show(make_vm: Mak
     message = "JIT information is only available with accel=tcg"
     assert qmp.error("x-query-jit") == ("GenericError", message)
     assert message in qmp.hmp("info jit")
+
+
+@pytest.mark.parametrize("name", ["ramblock", "roms", "irq", "numa", "opcount"])
+def test_programs_and_people_read_the_same_text(qmp: QmpClient, name: str) -> None:
+    text = qmp.result(f"x-query-{name}")["human-readable-text"]
+    assert text == qmp.hmp(f"info {name}") and (text or name == "irq")
 
 
 def test_it_is_told_to_be_unstable(make_vm: MakeVm) -> None:
