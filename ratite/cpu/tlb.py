@@ -326,11 +326,15 @@ def fill(cpu: CpuState, gva: u64, size: u64, access: u32, index: u32) -> None:
     side.gpa = gpa_page
     side.ram = ram
     watch = watched_accesses(Shared.at(cpu.machine), page)
-    readable = low_bits | WATCH if watch & READ != 0 else low_bits
-    if watch & WRITE != 0:
+    read_bits = low_bits | WATCH if watch & READ != 0 else low_bits
+    entry.read = page | read_bits if allowed & READ != 0 else u64(INVALID)
+    entry.execute = page | low_bits if allowed & EXECUTE != 0 else u64(INVALID)
+    # What answers for a store at once must do so for a load: generated code that does both compares
+    # with that tag alone.
+    if watch != 0:
         low_bits |= WATCH
-    entry.read = page | readable if allowed & READ != 0 else u64(INVALID)
-    entry.execute = page | low_bits & ~WATCH if allowed & EXECUTE != 0 else u64(INVALID)
+    if allowed & READ == 0:
+        low_bits |= SLOW
     if allowed & WRITE == 0:
         entry.write = u64(INVALID)
     elif readonly:

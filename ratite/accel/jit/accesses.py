@@ -89,7 +89,7 @@ class AccessText:
 
     def one(self, access: Access) -> None:
         """Write an access with a comparison of its own."""
-        host, hit = self._look_up(access.address, access.size, [self.tag_of(access.kind)])
+        host, hit = self._look_up(access.address, access.size, self.tag_of(access.kind))
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "done"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self._line(f"{fast}:")
@@ -124,8 +124,7 @@ class AccessText:
 
     def pointer(self, result: str, address: str, size: int, access: int, moment: Moment) -> None:
         """Write the search for the host address of an atomic access."""
-        tags = self.tags_of(access)
-        quick, hit = self._look_up(address, size, tags)
+        quick, hit = self._look_up(address, size, self.tag_of(access))
         fast, slow, done = (self._region.label(hint) for hint in ("hit", "miss", "found"))
         self._line(f"  br i1 {hit}, label %{fast}, label %{slow}, !prof !0")
         self._line(f"{fast}:")
@@ -153,10 +152,10 @@ class AccessText:
         first = group[0]
         low = min(access.place.displacement for access in group)
         end = max(access.place.displacement + access.size for access in group)
-        tags = sorted({self.tag_of(access.kind) for access in group})
+        tag_at = self.tag_of(max(access.kind for access in group))
         with self._region.into(first.lines):
             start = self._at(first.place.base, low)
-            host, hit = self._look_up(start, end - low, tags)
+            host, hit = self._look_up(start, end - low, tag_at)
             fast, miss = self._region.label("hit"), self._region.label("miss")
             self._line(f"  br i1 {hit}, label %{fast}, label %{miss}, !prof !0")
             with self._region.cold(miss):
@@ -184,14 +183,11 @@ class AccessText:
         self._region.go_out(moment.pc, "step")
 
     @staticmethod
-    def tag_of(kind: int) -> int:
-        """Offset in a TLB entry of the tag for READ or WRITE."""
-        return TlbEntry.read.offset if kind == READ else TlbEntry.write.offset
-
-    @classmethod
-    def tags_of(cls, access: int) -> list[int]:
-        """Offsets of the tags for what an access does."""
-        return [cls.tag_of(kind) for kind in (READ, WRITE) if access & kind]
+    def tag_of(access: int) -> int:
+        """Offset in a TLB entry of the tag for READ, WRITE or both: that for stores answers for no
+        more than that for loads.
+        """
+        return TlbEntry.write.offset if access & WRITE else TlbEntry.read.offset
 
     def _at(self, base: str, displacement: int) -> str:
         if not base:
@@ -202,8 +198,8 @@ class AccessText:
 
     # -- parts
 
-    def _look_up(self, address: str, size: int, tags: Iterable[int]) -> tuple[str, str]:
-        """The host address of an access, and whether the TLB's tags answer for all of its bytes, so
+    def _look_up(self, address: str, size: int, tag_at: int) -> tuple[str, str]:
+        """The host address of an access, and whether the TLB's tag answers for all of its bytes, so
         that it is one.
         """
         emit = self._emit
@@ -212,15 +208,12 @@ class AccessText:
         entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
         last = emit(f"add i64 {address}, {size - 1}") if size > 1 else address
         last_page = emit(f"and i64 {last}, -4096")
-        hits = []
-        for offset in tags:
-            place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {offset}")
-            tag = emit(f"load i64, ptr {place}, {STATE}")
-            hits.append(emit(f"icmp eq i64 {tag}, {last_page}"))
+        place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {tag_at}")
+        tag = emit(f"load i64, ptr {place}, {STATE}")
+        hit = emit(f"icmp eq i64 {tag}, {last_page}")
         # In the same block as the tag's, this load needs no address of its own.
         place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {TlbEntry.addend.offset}")
         addend = emit(f"load i64, ptr {place}, {STATE}")
-        hit = hits[0] if len(hits) == 1 else emit(f"and i1 {hits[0]}, {hits[1]}")
         return emit(f"add i64 {addend}, {address}"), hit
 
     def _left(self, moment: Moment) -> str:

@@ -264,22 +264,23 @@ class FullAccessText(AccessText):
 
     def one(self, access: Access) -> None:
         """Write an access with a comparison of its own."""
-        host = self._host(access.address, access.size, [self.tag_of(access.kind)], access.moment)
+        host = self._host(access.address, access.size, access.kind, access.moment)
         pointer = self._emit(f"inttoptr i64 {host} to ptr")
         self.touch(access, pointer)
 
     def pointer(self, result: str, address: str, size: int, access: int, moment: Moment) -> None:
         """Write the search for the host address of an atomic access."""
-        host = self._host(address, size, self.tags_of(access), moment)
+        host = self._host(address, size, access, moment)
         self._line(f"  {result} = add i64 {host}, 0")
 
-    def _host(self, address: str, size: int, tags: list[int], moment: Moment) -> str:
+    def _host(self, address: str, size: int, access: int, moment: Moment) -> str:
         """The host address of an access; leaves the region if the TLB does not know it."""
+        tag_at = self.tag_of(access)
         # Stores ask the TLB each time: meanwhile another vCPU may have translated code on the page.
-        remembers = address.startswith("%") and tags == [self.tag_of(READ)]
+        remembers = address.startswith("%") and access == READ
         site = self._new_site() if remembers else None
         if site is None:
-            host, hit = self._look_up(address, size, tags)
+            host, hit = self._look_up(address, size, tag_at)
             self._leave_unless(hit, moment)
             return host
         page, distance = site
@@ -290,7 +291,7 @@ class FullAccessText(AccessText):
         same = self._emit(f"icmp eq i64 {aligned}, {last}")
         self._line(f"  br i1 {same}, label %{known}, label %{probe}, !prof !0")
         with self._region.cold(probe):
-            host, hit = self._look_up(address, size, tags)
+            host, hit = self._look_up(address, size, tag_at)
             self._leave_unless(hit, moment)
             base = self._emit(f"and i64 {address}, -4096")
             self._line(f"  store i64 {base}, ptr {page}")
