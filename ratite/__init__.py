@@ -8,7 +8,8 @@ TYPE_CHECKING = False  # type checkers know the name; importing typing takes a t
 if TYPE_CHECKING:
     from ratite.chardev.expect import ExpectTimeout, Serial
     from ratite.core.errors import ConfigError, HostError, RatiteError
-    from ratite.vm import RegisterView, Vm
+    from ratite.cpu.register_view import RegisterView
+    from ratite.vm import Vm
 
 __version__ = VERSION
 __all__ = [
@@ -35,6 +36,7 @@ def __getattr__(name: str) -> object:
         "RatiteError": "core.errors",
         "ExpectTimeout": "chardev.expect",
         "Serial": "chardev.expect",
+        "RegisterView": "cpu.register_view",
     }.get(name, "vm")
     found: object = getattr(importlib.import_module(f"ratite.{place}"), name)
     return found
