@@ -147,7 +147,7 @@ def test_a_guest_goes_to_and_fro(
     for turn in range(6):
         there = machine(*options, "-incoming", f"unix:{tmp_path}/{turn}")
         here.migrate(f"unix:{tmp_path}/{turn}", timeout=60)
-        there.serial.expect(".")
+        there.serial.expect(".", timeout=120)
         said += here.serial.text
         here.close()
         here = there
