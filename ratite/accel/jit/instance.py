@@ -452,7 +452,13 @@ class InstructionText(Lowering):
         self._access(READ, op, "")
 
     def _do_guest_st(self, op: ir.Op) -> None:
-        self._access(WRITE, op, self.operand(op.args[1], op.type))
+        registers = self.region.registers
+        value = self.item(op.args[1], op.type)
+        number = registers.float_of(value) if isinstance(value, str) else None
+        if number is not None and registers.is_raw(str(value)):
+            self._access(WRITE, op, self.region.seldom_nan(op.type, number))
+        else:
+            self._access(WRITE, op, self.operand(op.args[1], op.type))
 
     def _do_guest_ptr(self, op: ir.Op) -> None:
         size, access = int(op.attributes["size"]), int(op.attributes["access"])

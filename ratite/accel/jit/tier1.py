@@ -29,7 +29,7 @@ from ratite.cpu.space import (
 )
 from ratite.isa.state import WENT, CpuState
 from ratite.native import ir
-from ratite.native.lower import CANONICAL_NAN, Lowering, constant
+from ratite.native.lower import CANONICAL_NAN, FLOAT, Lowering, constant
 
 PAGE_MASK = MASK64 & ~0xFFF
 BOX = 0xFFFF_FFFF
@@ -512,6 +512,23 @@ class RegionText:
         """
         nan = self.emit(f"fcmp uno {kind} {number}, {number}")
         return self.emit(f"select i1 {nan}, {kind} {CANONICAL_NAN}, {kind} {number}")
+
+    def seldom_nan(self, type_: str, number: str) -> str:
+        """The bits of what `canonical` makes of a number, by a branch: where the result goes
+        nowhere but to memory, nothing waits for it.
+        """
+        slot, kind = self.fresh(), FLOAT[type_]
+        self.allocas.append(f"  {slot} = alloca {kind}")
+        self.line(f"  store {kind} {number}, ptr {slot}")
+        is_nan = self.emit(f"fcmp uno {kind} {number}, {number}")
+        nan, stored = self.label("nan"), self.label("number")
+        self.line(f"  br i1 {is_nan}, label %{nan}, label %{stored}, !prof !1")
+        with self.cold(nan):
+            self.line(f"  store {kind} {CANONICAL_NAN}, ptr {slot}")
+            self.line(f"  br label %{stored}")
+        self.line(f"{stored}:")
+        seen = self.emit(f"load {kind}, ptr {slot}")
+        return self.emit(f"bitcast {kind} {seen} to {type_}")
 
     def see_nan(self, offset: int) -> None:
         """Have the canonical NaN in a register's slot where it holds any."""
