@@ -35,8 +35,10 @@ class DgramNetdev(PacketNetdev):
     def _read_frame(self, buffer: memoryview) -> int:
         try:
             return self._socket.recv_into(buffer)
-        except ConnectionError:
-            return 0  # of an earlier datagram: nobody was at the other end
+        except BlockingIOError:
+            raise
+        except OSError:
+            return 0  # of an earlier datagram: the host tells that it did not arrive
 
     def _write_frame(self, buffers: Buffers) -> None:
         if self._remote is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ratite.core.errors import ConfigError, HostError
+from ratite.net.dgram import DgramNetdev
 from ratite.net.options import (
     DgramOptions,
     FdSocketAddress,
@@ -65,6 +67,31 @@ def test_nobody_at_the_other_end_is_no_error(bench, peer, until) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.sendto(FRAME, ("127.0.0.1", int(local.port)))
         until(lambda: card.frames == [FRAME])
+
+
+class Unreachable(socket.socket):
+    """Tells once of an earlier datagram that found no way."""
+
+    told = False
+
+    def recv_into(self, *arguments: object) -> int:
+        if not self.told:
+            self.told = True
+            raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+        return super().recv_into(*arguments)  # type: ignore[arg-type]
+
+
+def test_no_way_to_the_other_end_is_no_error(bench, peer, make_card, until, capsys) -> None:
+    endpoint = Unreachable(socket.AF_INET, socket.SOCK_DGRAM)
+    endpoint.bind(("127.0.0.1", 0))
+    here, card = endpoint.getsockname(), make_card()
+    host = bench.network._host
+    netdev = DgramNetdev("n0", host, endpoint, None, "")
+    bench.do(lambda: netdev.attach(card))
+    peer.sendto(FRAME, here)
+    until(lambda: card.frames == [FRAME])
+    bench.do(netdev.close)
+    assert "error in a main loop callback" not in capsys.readouterr().err
 
 
 def test_unix_sockets_are_the_owners_alone_and_go_with_the_netdev(
