@@ -25,6 +25,13 @@ _CONNECT_TIMEOUT_S = 30.0
 _SHELL = "/bin/sh"
 
 
+def _is_readable(fd: int) -> bool:
+    """Whether there is something to read, or an end. Of descriptors with any number."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Aborted(Exception):
     """Somebody asked for the end."""
 
@@ -83,14 +90,18 @@ class Channel:
     @property
     def readable(self) -> bool:
         """Whether the other end has said something, or is gone."""
-        return self._socket and bool(select.select([self._fd], [], [], 0)[0])
+        return self._socket and _is_readable(self._fd)
 
     @property
     def goes_on(self) -> bool:
         """Whether more has come than was read. What may yet come is not waited for: whoever has the
         other end may keep it open.
         """
-        return bool(select.select([self._fd], [], [], 0)[0] and self.read(1))
+        return _is_readable(self._fd) and bool(self.read(1))
+
+    def await_input(self) -> None:
+        """Wait for something to `read`, to which a pipe that nobody has opened looks ended."""
+        self._wait(select.POLLIN)
 
     def _wait(self, event: int) -> None:
         poll = select.poll()
@@ -244,12 +255,14 @@ class Listener:
             poll.register(self._server, select.POLLIN)
             poll.register(self._waker, select.POLLIN)
             poll.poll()
-            if select.select([self._waker], [], [], 0)[0]:
+            if _is_readable(self._waker):
                 raise Aborted
             connection, _ = self._server.accept()
             self._channel = Channel(connection.detach())
             self.addresses = []
+            return self._channel
         assert self._channel is not None
+        self._channel.await_input()
         return self._channel
 
     def abort(self) -> None:
@@ -353,8 +366,9 @@ def _command(command: str, *, out: bool) -> Channel:
 
 
 def _file(path: str, flags: int) -> Channel:
+    """A pipe is not waited for here, where nothing could end it."""
     try:
-        fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise HostError.from_os("open", error, path) from error
     return Channel(fd, sync=flags & os.O_ACCMODE == os.O_WRONLY)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import resource
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
-from ratite.migration.channel import Listener
+from ratite.core.errors import HostError
+from ratite.migration.channel import Aborted, Channel, Listener, outgoing
+
+LARGE = 1024  # more than select() takes
 
 
 def no_descriptor(name: str) -> int:
@@ -32,3 +39,47 @@ def test_a_unix_socket_is_its_owners(tmp_path: Path) -> None:
         assert stat.S_IMODE((tmp_path / "in").stat().st_mode) == 0o600
     finally:
         listener.close()
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(HostError, match="No such device or address"):
+        outgoing(f"file:{tmp_path / 'pipe'}", no_descriptor)()
+
+
+def test_a_pipe_is_read_once_somebody_writes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    listener = Listener(f"file:{tmp_path / 'pipe'}", no_descriptor)
+    try:
+        writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(b"guest"))
+        writer.start()
+        assert listener.accept().read(100) == b"guest"
+        writer.join()
+    finally:
+        listener.close()
+
+
+def test_waiting_for_a_pipe_can_be_given_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    listener = Listener(f"file:{tmp_path / 'pipe'}", no_descriptor)
+    try:
+        listener.abort()
+        with pytest.raises(Aborted):
+            listener.accept()
+    finally:
+        listener.close()
+
+
+def test_descriptors_may_have_large_numbers() -> None:
+    ours, theirs = socket.socketpair()
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] <= LARGE:
+        pytest.skip("the host does not let us have descriptors like that")
+    channel = Channel(fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, LARGE))
+    try:
+        assert not channel.readable
+        theirs.send(b"x")
+        assert channel.readable and channel.goes_on
+    finally:
+        channel.close()
+        ours.close()
+        theirs.close()
