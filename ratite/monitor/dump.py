@@ -5,11 +5,13 @@ Source: QEMU's QMP reference, `dump-guest-memory`; states, their order and error
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +20,7 @@ from ratite.core.errors import ConfigError, HostError
 from ratite.core.threads import NamedThread
 from ratite.monitor.errors import QmpError
 from ratite.monitor.event import event
+from ratite.monitor.later import Later, Outcome
 from ratite.qom import Doc
 
 if TYPE_CHECKING:
@@ -80,7 +83,8 @@ class Target:
                 os.unlink(self.path)
         except OSError:
             pass  # somebody else has moved it away
-        os.close(self.fd)
+        with contextlib.suppress(OSError):  # what could not be written is told already
+            os.close(self.fd)
 
 
 def create(path: str) -> Target:
@@ -129,9 +133,9 @@ class Dump:
                 "Live migration disabled: dump-guest-memory in progress"
             )
 
-    def start(self, target: Target, *, paging: bool, begin: int, end: int, detach: bool) -> None:
-        """Dump the memory between two physical addresses; with `paging` by its virtual addresses.
-        Without `detach` it is over at the end. Raises `QmpError`.
+    def start(self, target: Target, *, paging: bool, begin: int, end: int) -> Later:
+        """Begin to dump the memory between two physical addresses; with `paging` by its virtual
+        addresses. Answers how to wait for the end of it. Raises `QmpError`, there too.
         """
         self._status = DumpStatus.ACTIVE
         self._completed = self._total = 0
@@ -148,18 +152,16 @@ class Dump:
             raise
         self._total = sum(len(piece.content) for piece in pieces)
 
-        def work() -> str:
-            return self._write(target, head, pieces)
+        written: Future[str] = Future()
 
-        if detach:
-            self._thread = NamedThread("dump_thread", lambda: self._background(work))
-            self._thread.start()
-            return
-        with self._vm.machine.lock.unlocked():
-            error = work()
-        self._finish(error)
-        if error:
-            raise QmpError(error)
+        def work() -> None:
+            error = self._write(target, head, pieces)
+            self._vm.loop.post(lambda: self._finish(error))
+            written.set_result(error)  # later: who waits is answered after the events
+
+        self._thread = NamedThread("dump_thread", work)
+        self._thread.start()
+        return Later(written.result, _check)
 
     def close(self) -> None:
         """Give up what goes on."""
@@ -187,7 +189,7 @@ class Dump:
             raise QmpError("dump: the machine has no CPU")
         return header(cpus, pieces, segments or physical(pieces)), pieces
 
-    # -- on the main loop without the machine lock, or on a thread
+    # -- on a thread of its own
 
     def _write(
         self, target: Target, head: Sequence[tuple[str, bytes]], pieces: Sequence[Piece]
@@ -214,10 +216,6 @@ class Dump:
             return f"dump: failed to save memory: {error.strerror or error}"
         return ""
 
-    def _background(self, work: Callable[[], str]) -> None:
-        error = work()
-        self._vm.loop.post(lambda: self._finish(error))
-
     # -- on the main loop
 
     def _finish(self, error: str) -> None:
@@ -231,6 +229,11 @@ class Dump:
     def _let_go_on(self) -> None:
         if self._resumes and self._vm.state_name == _STATE:
             self._vm.leave("running", run=True)
+
+
+def _check(written: Outcome) -> None:
+    if error := written():
+        raise QmpError(error)
 
 
 def _parts(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import stat
 import struct
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +266,24 @@ def test_a_dump_in_the_background_does_not_outlive_the_machine(
     assert client.result("query-status")["status"] == "save-vm"
     machine.close_clients()
     machine.vm.close()  # nobody reads the pipe
+    os.close(reader)
+
+
+def test_whoever_waits_for_a_dump_holds_nobody_else_up(make_vm: MakeVm, tmp_path: Path) -> None:
+    second = tmp_path / "second.sock"
+    machine = make_vm(f"-qmp unix:{second},server=on,wait=off", SMALL)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    waits, other = machine.client(), machine.client(second)
+    arguments = {"paging": False, "protocol": f"file:{fifo}"}
+    waits.send(json.dumps({"execute": "dump-guest-memory", "arguments": arguments}))
+    while other.result("query-dump")["status"] != "active":
+        time.sleep(0.01)
+    other.result("quit")  # nobody reads the pipe
+    assert machine.vm.wait(20)
+    machine.close_clients()
+    machine.vm.close()
     os.close(reader)
 
 

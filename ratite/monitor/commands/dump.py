@@ -13,6 +13,7 @@ from typing import Annotated
 from ratite.monitor.command import command
 from ratite.monitor.dump import DumpQueryResult, Target, create
 from ratite.monitor.errors import QmpError, missing
+from ratite.monitor.later import Later
 from ratite.monitor.session import Session
 from ratite.monitor.vm import Vm
 from ratite.qom import Doc
@@ -61,7 +62,7 @@ def dump_guest_memory(
     begin: Annotated[int | None, Doc("physical address; with `length`")] = None,
     length: Annotated[int | None, Doc("bytes")] = None,
     format: DumpGuestMemoryFormat | None = None,
-) -> None:
+) -> Later | None:
     """Write guest memory and the CPUs' registers to a file that gdb and crash read: an ELF core.
     The guest is paused meanwhile. If it cannot be written whole, there is no file."""
     vm.hub.dump.check()
@@ -77,7 +78,8 @@ def dump_guest_memory(
         raise QmpError("Invalid parameter 'length'")
     first = (begin or 0) % _END
     end = _END if length is None else first + length
-    vm.hub.dump.start(target, paging=paging, begin=first, end=end, detach=bool(detach))
+    going_on = vm.hub.dump.start(target, paging=paging, begin=first, end=end)
+    return None if detach else going_on
 
 
 def _check_format(format: DumpGuestMemoryFormat, *, plain: bool) -> None:

@@ -9,6 +9,7 @@ from ratite.monitor.commands.dump import DumpGuestMemoryFormat
 from ratite.monitor.dump import DumpStatus
 from ratite.monitor.errors import QmpError
 from ratite.monitor.hmp.command import File, Flag, Number, Shell, hmp
+from ratite.monitor.later import Later
 
 
 @hmp(
@@ -34,7 +35,7 @@ def dump_guest_memory(
     lzo: Annotated[bool, Flag("l")] = False,
     snappy: Annotated[bool, Flag("s")] = False,
     windows: Annotated[bool, Flag("w")] = False,
-) -> None:
+) -> Later | None:
     """Write guest memory and the CPUs' registers to an ELF core. The other formats are refused."""
     formats = {
         DumpGuestMemoryFormat.KDUMP_ZLIB: zlib,
@@ -45,7 +46,7 @@ def dump_guest_memory(
     chosen = [format for format, wanted in formats.items() if wanted]
     if len(chosen) > 1:
         raise QmpError("only one of '-z|-l|-s|-w' can be set")
-    dump.dump_guest_memory(
+    return dump.dump_guest_memory(
         shell.vm,
         shell.session,
         paging,
