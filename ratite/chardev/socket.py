@@ -21,7 +21,7 @@ from ratite.core.errors import ConfigError, HostError
 from ratite.core.loop import Loop
 from ratite.core.port import check_port
 from ratite.core.signals import interruptible
-from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen
+from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen, send_at_once
 from ratite.core.threads import NamedThread
 
 MAX_FDS = 16
@@ -109,6 +109,8 @@ class SocketChardev(Chardev):
 
     def _connect_in_background(self) -> None:
         """Try once, without making the machine wait for name service or network."""
+        if self._closed or self._stream is not None:
+            return
         NamedThread(f"connect {self.id}", self._try).start()
 
     def _try(self) -> None:
@@ -157,12 +159,11 @@ class SocketChardev(Chardev):
     # -- connection
 
     def _adopt(self, connection: socket.socket) -> None:
-        if self._closed:
+        if self._closed or self._stream is not None:  # another peer was handed over meanwhile
             connection.close()
             return
         connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._address.nodelay)
+        send_at_once(connection, self._address.nodelay)
         self._peer = _peer(connection)
         connection_family = connection.family
         fd = connection.detach()

@@ -21,8 +21,12 @@ from ratite.core.signals import interruptible
 ANY_HOST = "*"
 CONNECT_TIMEOUT = 10.0
 RETRY_NS = 1_000_000_000
-"""How long the host has to find the descriptor or memory that a client needs."""
-NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""How long the host or the user has to provide what a client needs: a descriptor, say."""
+LASTING = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM),
+    *(errno.EINVAL, errno.EOPNOTSUPP),  # a socket of the user's that does not listen
+)
+"""Errors of accept() that the next call would meet, too."""
 
 SocketName = str | tuple[object, ...]
 
@@ -101,6 +105,13 @@ def _connect_one(family: int, name: SocketName) -> socket.socket:
         connection.close()
         raise
     return connection
+
+
+def send_at_once(connection: socket.socket, wanted: bool = True) -> None:
+    """Whether small pieces wait for others; sockets other than TCP's have no such choice."""
+    if connection.family != socket.AF_UNIX:
+        with contextlib.suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, wanted)
 
 
 def listen(address: Inet | Unix) -> socket.socket:
@@ -227,7 +238,7 @@ class Listener:
         try:
             connection, _ = self._socket.accept()
         except OSError as error:
-            if error.errno in NO_RESOURCES:  # the client would be offered again at once
+            if error.errno in LASTING:  # the loop would come back at once
                 self.pause()
                 self._loop.post_after(RETRY_NS, self.resume)
             return

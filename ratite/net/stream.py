@@ -9,7 +9,7 @@ import socket
 
 from ratite.core.errors import HostError
 from ratite.core.loop import close_later
-from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen
+from ratite.core.sockets import BoundPath, Inet, Listener, Unix, connect, listen, send_at_once
 from ratite.core.threads import NamedThread
 from ratite.net.framing import SIZE, FrameReader, Oversize
 from ratite.net.netdev import Buffers, Netdev, NetHost, Place
@@ -95,8 +95,7 @@ class StreamNetdev(Netdev):
             connection.close()
             return
         connection.setblocking(False)
-        if connection.family != socket.AF_UNIX:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        send_at_once(connection)
         self._connection = connection
         self._reader = FrameReader()
         place = _place_of(connection, address)

@@ -20,6 +20,7 @@ from ratite.chardev.telnet import TelnetFilter
 from ratite.core.char import CharEvent
 from ratite.core.errors import ConfigError, HostError
 from ratite.core.events import EventLoop
+from ratite.core.sockets import Listener
 
 Until = Callable[..., None]
 
@@ -259,3 +260,66 @@ def test_telnet_commands_may_come_in_pieces() -> None:
         first, _ = telnet.decode(stream[:cut])
         second, _ = telnet.decode(stream[cut:])
         assert first + second == b"abcd"
+
+
+# -- sockets that are handed over
+
+
+def test_a_socket_that_does_not_listen_keeps_nobody_busy(
+    loop: EventLoop, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ratite.core.sockets.RETRY_NS", 3600 * 10**9)
+    calls: list[int] = []
+
+    class Socket(socket.socket):
+        def accept(self) -> Any:
+            calls.append(1)
+            return super().accept()
+
+    with Socket(socket.AF_INET) as deaf:
+        listener = Listener(loop, deaf, lambda _: None)
+        loop.call(listener.resume)
+        until(lambda: calls)
+        for _ in range(50):
+            loop.call(lambda: None)
+        assert len(calls) == 1
+        loop.call(listener.close)
+
+
+def test_any_connected_socket_can_be_a_client(
+    loop: EventLoop, recorder: Any, tmp_path: Path, until: Until
+) -> None:
+    server = unix_server(loop, tmp_path / "s")
+    server.attach(recorder)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect(peer.getsockname())
+            peer.connect(client.getsockname())
+            loop.call(lambda: server.add_client(os.dup(client.fileno())))
+        peer.send(b"ping")
+        until(lambda: recorder.data == b"ping")
+    loop.call(server.close)
+
+
+def test_a_client_that_was_handed_over_keeps_its_place(
+    loop: EventLoop, recorder: Any, tmp_path: Path, until: Until
+) -> None:
+    options = SocketOptions(path=str(tmp_path / "late"), reconnect=1)
+    chardev = SocketChardev("c0", loop, options=options)
+    chardev.attach(recorder)
+    ours, theirs = socket.socketpair()
+    with ours, socket.socket(socket.AF_UNIX) as late:
+        loop.call(lambda: chardev.add_client(theirs.detach()))
+        late.bind(options.path)
+        late.listen(1)
+        dialled = socket.socket(socket.AF_UNIX)
+        dialled.connect(options.path)
+        loop.call(lambda: chardev._adopt(dialled))  # what connecting in the background ends with
+        connection, _ = late.accept()
+        with connection:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""  # hung up
+        ours.sendall(b"ping")
+        until(lambda: recorder.data == b"ping")
+    loop.call(chardev.close)
