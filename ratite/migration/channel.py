@@ -36,6 +36,32 @@ class Aborted(Exception):
     """Somebody asked for the end."""
 
 
+class Waker:
+    """Wakes a thread that polls `fd`. What comes after `close` reaches nobody: the number may be
+    another file's by then.
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._other = os.pipe()
+        self._guard = threading.Lock()
+        self._woken = False  # once is enough: a pipe has an end
+
+    def wake(self) -> None:
+        """Have `fd` readable from now on. Any thread."""
+        with self._guard:
+            if self._other >= 0 and not self._woken:
+                self._woken = True
+                os.write(self._other, b"x")
+
+    def close(self) -> None:
+        """Give the pipe back. Calls after the first do nothing."""
+        with self._guard:
+            if self._other >= 0:
+                os.close(self._other)
+                os.close(self.fd)
+                self._other = -1
+
+
 class Channel:
     """An open way in or out. Raises `HostError` for what the host refuses, `Aborted` after
     `abort`.
@@ -55,7 +81,7 @@ class Channel:
         self._child = child
         self._sync = sync
         self._socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
-        self._waker, self._woken = os.pipe()
+        self._waker = Waker()
         self._aborted = self._yanked = False
         os.set_blocking(fd, False)
 
@@ -106,7 +132,7 @@ class Channel:
     def _wait(self, event: int) -> None:
         poll = select.poll()
         poll.register(self._fd, event)
-        poll.register(self._waker, select.POLLIN)
+        poll.register(self._waker.fd, select.POLLIN)
         poll.poll()
         if self._aborted:
             raise Aborted
@@ -118,14 +144,12 @@ class Channel:
     def yank(self) -> None:
         """Have it fail, whatever the other end does. Any thread."""
         self._yanked = True
-        with contextlib.suppress(OSError):
-            os.write(self._woken, b"x")
+        self._waker.wake()
 
     def abort(self) -> None:
         """Have whoever waits here stop. Any thread."""
         self._aborted = True
-        with contextlib.suppress(OSError):
-            os.write(self._woken, b"x")
+        self._waker.wake()
 
     def finish(self) -> None:
         """End a stream that was sent whole."""
@@ -169,12 +193,8 @@ class Channel:
 
     def close(self) -> None:
         """Give everything back. Calls after the first do nothing."""
-        if self._waker < 0:
-            return
         self._close_fd()
-        for fd in (self._waker, self._woken):
-            os.close(fd)
-        self._waker = -1
+        self._waker.close()
         if self._child is not None and self._child.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._child.wait(1)  # it sees the end of its input, or nobody who reads
@@ -233,8 +253,6 @@ class Listener:
         self._server: socket.socket | None = None
         self._path = ""
         self._channel: Channel | None = None
-        self._waker, self._woken = os.pipe()
-        self._guard = threading.Lock()
         scheme, rest = split(uri)
         match scheme:
             case "tcp":
@@ -247,15 +265,16 @@ class Listener:
                 self._channel = _file(rest, os.O_RDONLY)
             case _:
                 self._channel = Channel(take_fd(rest))
+        self._waker = Waker()
 
     def accept(self) -> Channel:
         """The channel, once somebody is there. Raises `Aborted` or `HostError`."""
         if self._server is not None and self._channel is None:
             poll = select.poll()
             poll.register(self._server, select.POLLIN)
-            poll.register(self._waker, select.POLLIN)
+            poll.register(self._waker.fd, select.POLLIN)
             poll.poll()
-            if _is_readable(self._waker):
+            if _is_readable(self._waker.fd):
                 raise Aborted
             connection, _ = self._server.accept()
             self._channel = Channel(connection.detach())
@@ -267,12 +286,13 @@ class Listener:
 
     def abort(self) -> None:
         """Stop waiting. Any thread."""
-        os.write(self._woken, b"x")
+        self._waker.wake()
         if self._channel is not None:
             self._channel.abort()
 
     def close(self) -> None:
         """Give everything back."""
+        self._waker.close()
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -83,3 +83,19 @@ def test_descriptors_may_have_large_numbers() -> None:
         channel.close()
         ours.close()
         theirs.close()
+
+
+def test_what_is_over_is_not_woken_through_anothers_descriptor(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    listener = Listener(f"unix:{path}", no_descriptor)
+    with socket.socket(socket.AF_UNIX) as source:
+        source.connect(str(path))
+        channel = listener.accept()
+        listener.close()
+        files = [(tmp_path / str(number)).open("wb") for number in range(10)]  # same numbers
+        listener.abort()
+        channel.abort()
+        channel.yank()
+        for file in files:
+            file.close()
+            assert not Path(file.name).read_bytes()
