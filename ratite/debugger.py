@@ -87,7 +87,7 @@ class Debugger:
         from ratite.monitor.later import Later
 
         found = run_line(Shell(self._vm, self._session), line)
-        return str(found.wait()) if isinstance(found, Later) else found
+        return str(found.wait(self._vm.machine.lock)) if isinstance(found, Later) else found
 
     def _happened(self, change: Change, cause: Cause) -> None:
         if change is Change.STOP and self._server is not None:

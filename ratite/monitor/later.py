@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ratite.core.lock import MachineLock
 from ratite.core.loop import Loop
 from ratite.core.threads import NamedThread
 
@@ -37,9 +38,13 @@ class Later:
 
         NamedThread("monitor work", run).start()
 
-    def wait(self) -> Any:
-        """Do it all here, for callers that cannot come back."""
-        return self.finish(_perform(self.work))
+    def wait(self, lock: MachineLock) -> Any:
+        """Do it all here, for callers that cannot come back. The machine lock, which they hold, is
+        given up for the work, so that the guest goes on.
+        """
+        with lock.unlocked():
+            outcome = _perform(self.work)
+        return self.finish(outcome)
 
 
 def _perform(work: Callable[[], object]) -> Outcome:
