@@ -538,7 +538,9 @@ class Vm:
         self._happened(Change.RESET, cause)
         if running:
             self.runner.resume()
-        elif self.machine.run_state is not RunState.FINISH_MIGRATE:
+        elif (
+            self.machine.run_state not in _BUSY_STATES
+        ):  # else whoever made it so knows what follows
             self.machine.run_state = RunState.PRELAUNCH
 
     def request_reset(self, cause: Cause) -> None:

@@ -241,6 +241,8 @@ def test_what_would_change_the_guest_waits_for_a_dump_in_the_background(
     assert client.error("dump-guest-memory", paging=False, protocol=f"file:{other}") == busy
     assert client.error("cont") == busy
     assert client.error("system_reset") == busy
+    machine.vm.loop.call(machine.vm.reset)  # as the guest may have asked for just before
+    assert client.result("query-status")["status"] == "save-vm"
     assert not machine.vm.debugger.can_run  # gdb's `continue` is answered at once
     assert not other.exists()
     refused = "Live migration disabled: dump-guest-memory in progress"
