@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -306,7 +306,7 @@ class Vm:
                 self.listen(uri)
 
     def _open_monitors(self) -> None:
-        self._closers.append(lambda: self._locked(self.hub.close))
+        self._closers.append(lambda: self.loop.call(self.hub.close))  # never amid a command
         for wanted in self.config.monitors:
             chardev = self.backends.chardevs.get(wanted.chardev)
             if chardev is None:
@@ -324,7 +324,7 @@ class Vm:
         return self.loop.call(lambda: self.debugger.monitor(line), timeout)
 
     def _open_debugger(self) -> None:
-        self._closers.append(lambda: self._locked(self.debugger.close))
+        self._closers.append(lambda: self.loop.call(self.debugger.close))
         if self.config.gdb is not None:
             self.debugger.serve(self.backends.chardevs[self.config.gdb])
         if self.config.qtest is not None:
@@ -661,8 +661,9 @@ class Vm:
 
     def _release(self) -> None:
         closers, self._closers = self._closers, []
-        for close in reversed(closers):
-            close()
+        with ExitStack() as stack:  # all of them, whatever one of them raises
+            for close in closers:
+                stack.callback(close)
 
     def __enter__(self) -> Vm:
         return self
