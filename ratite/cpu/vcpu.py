@@ -158,6 +158,7 @@ class Runner(ABC):
         self._gate = threading.Condition(threading.Lock())
         self._running = False
         self._emptying = False  # the block buffer: a vCPU does it, or waits to
+        self._ends = False  # nothing lets it run any more
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._parked = 0
@@ -185,13 +186,19 @@ class Runner(ABC):
         return (threads[min(index, len(threads) - 1)].native_id or 0) if threads else 0
 
     def resume(self) -> None:
-        """Let the guest run. Starts the threads the first time."""
+        """Let the guest run. Starts the threads the first time. Does nothing once it is being
+        closed: what the vCPUs would execute goes next.
+        """
+        if self._ends:
+            return
         # A vCPU that leaves generated code for a device must not wait long for another thread's
         # Python.
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self.clock.start()
         self._follow_clock()
         with self._gate:
+            if self._ends:
+                return
             self._running = True
             self._gate.notify_all()
         self.prepare()
@@ -243,6 +250,8 @@ class Runner(ABC):
 
     def close(self) -> None:
         """End the threads for good."""
+        with self._gate:
+            self._ends = True
         self.throttle.set(0)
         self.pause()
         with self._gate:

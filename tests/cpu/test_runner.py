@@ -147,3 +147,14 @@ def test_a_guest_runs_while_its_buffer_is_emptied_as_far_as_others_see(harts: Ha
     harts.guests[0].full = threading.Barrier(1)
     await_(lambda: harts.flushes > 0)
     assert seen == [True]
+
+
+def test_what_is_closed_does_not_run_again() -> None:
+    harts = Harts(2)
+    harts.runner.resume()
+    harts.runner.close()
+    before = [guest.runs for guest in harts.guests]
+    harts.runner.resume()  # somebody who has not heard of it yet
+    time.sleep(0.05)
+    assert not harts.runner.running
+    assert [guest.runs for guest in harts.guests] == before
