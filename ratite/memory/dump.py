@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ratite.memory.flatview import FlatRange, FlatView
 from ratite.memory.ram import RamList
 from ratite.memory.region import MemoryRegion
 from ratite.memory.space import AddressSpace
 
+Remark = Callable[[MemoryRegion], str]
 
-def mtree(spaces: Sequence[AddressSpace], *, show_disabled: bool = False) -> str:
+
+def _no_remark(region: MemoryRegion) -> str:
+    return ""
+
+
+def mtree(
+    spaces: Sequence[AddressSpace], *, show_disabled: bool = False, remark: Remark = _no_remark
+) -> str:
     """The trees of the address spaces, one for those that share a root, then the targets of
-    aliases.
+    aliases. What `remark` says of a region ends its line.
     """
     roots: dict[MemoryRegion, list[str]] = {}
     for space in spaces:
@@ -21,18 +29,18 @@ def mtree(spaces: Sequence[AddressSpace], *, show_disabled: bool = False) -> str
     lines: list[str] = []
     for root, names in roots.items():
         lines += [f"address-space: {name}" for name in sorted(names)]
-        lines += [*_tree(root, 1, 0, targets, show_disabled), ""]
+        lines += [*_tree(root, 1, 0, targets, show_disabled, remark), ""]
     shown = 0
     while shown < len(targets):
         region = list(targets)[shown]
         shown += 1
         lines.append(f"memory-region: {region.region_name}")
-        lines += [*_tree(region, 1, 0, targets, show_disabled), ""]
+        lines += [*_tree(region, 1, 0, targets, show_disabled, remark), ""]
     return "\n".join([*lines, ""])
 
 
-def mtree_flat(spaces: Sequence[AddressSpace]) -> str:
-    """The rendered views, each with the address spaces that share it."""
+def mtree_flat(spaces: Sequence[AddressSpace], *, remark: Remark = _no_remark) -> str:
+    """The rendered views, each with the address spaces that share it. `remark` as in `mtree`."""
     views: dict[int, list[AddressSpace]] = {}
     for space in spaces:
         views.setdefault(id(space.flatview), []).append(space)
@@ -40,7 +48,7 @@ def mtree_flat(spaces: Sequence[AddressSpace]) -> str:
     for number, sharing in enumerate(views.values()):
         lines.append(f"FlatView #{number}")
         lines += [f' AS "{space.name}", root: {_root_text(space.root)}' for space in sharing]
-        lines += [*_view_lines(sharing[0].flatview), ""]
+        lines += [*_view_lines(sharing[0].flatview, remark), ""]
     return "\n".join([*lines, ""])
 
 
@@ -64,6 +72,7 @@ def _tree(
     base: int,
     targets: dict[MemoryRegion, None],
     show_disabled: bool,
+    remark: Remark,
 ) -> Iterator[str]:
     start = base + region.addr
     if region.target is not None:
@@ -76,10 +85,10 @@ def _tree(
         else:
             text += region.region_name
         suffix = "" if region.enabled else " [disabled]"
-        yield f"{'  ' * level}{_span(start, region.size)} {text}{suffix}"
+        yield f"{'  ' * level}{_span(start, region.size)} {text}{suffix}{remark(region)}"
     # By address, and where two start alike the one that shows first.
     for child in sorted(region.subregions, key=lambda child: (child.addr, -child.priority)):
-        yield from _tree(child, level + 1, start, targets, show_disabled)
+        yield from _tree(child, level + 1, start, targets, show_disabled, remark)
 
 
 def _root_text(root: MemoryRegion) -> str:
@@ -88,12 +97,12 @@ def _root_text(root: MemoryRegion) -> str:
     return f"{root.region_name}, alias {root.target.region_name}"
 
 
-def _view_lines(view: FlatView) -> Iterator[str]:
+def _view_lines(view: FlatView, remark: Remark) -> Iterator[str]:
     yield f" Root memory region: {view.root.region_name if view.root else '(none)'}"
     if not view.ranges:
         yield "  No rendered FlatView"
     for entry in view.ranges:
-        yield f"  {_range_text(entry)}"
+        yield f"  {_range_text(entry)}{remark(entry.region)}"
 
 
 def _range_text(entry: FlatRange) -> str:

@@ -20,7 +20,7 @@ from ratite.cpu.idle import IdleRunner
 from ratite.cpu.vcpu import Runner
 from ratite.machines.machine import Machine
 from ratite.memory import Gpa
-from ratite.monitor.qtest_irq import InterruptTap, UnknownDevice, input_pin
+from ratite.monitor.qtest_irq import UNNAMED_INPUTS, InterruptTap, UnknownDevice, input_pin
 from ratite.qom import Object
 
 LINE_LIMIT = 64 << 20
@@ -300,7 +300,7 @@ class Qtest:
             raise Failure("path, name, number and level are needed")
         target = self._root.resolve(words[0])
         line, level = (number(word, 1 << 31) for word in words[2:4])
-        if target is None:
+        if target is None or words[1] != UNNAMED_INPUTS:
             raise UnknownDevice
         input_pin(self._machine, target, line)(level != 0)
         return ""

@@ -38,6 +38,10 @@ def hart_of(machine: Machine, target: Object) -> RiscvVcpu | None:
     return next((hart for hart in harts if hart.model is target), None)
 
 
+# No device has inputs by other names.
+UNNAMED_INPUTS = "unnamed-gpio-in"
+
+
 def input_pin(machine: Machine, target: Object, number: int) -> Pin:
     """An input of a device or hart. Raises `UnknownDevice`."""
     hart = hart_of(machine, target)

@@ -46,9 +46,14 @@ def creatable_objects() -> dict[str, type[Object]]:
     return {cls.type_name: cls for cls in registry.all() if cls.is_user_creatable()}
 
 
-def devices_text() -> str:
-    """The list of devices, by category."""
-    classes = creatable_devices().values()
+def devices_text(*, with_internal: bool = False) -> str:
+    """The list of devices, by category; those that only boards make, too, if asked for."""
+    classes = [
+        cls
+        for cls in registry.all()
+        if issubclass(cls, Device)
+        and (cls.is_pluggable() or (with_internal and not cls.is_abstract()))
+    ]
     sections = []
     for category in (*_CATEGORIES, *sorted({c.category for c in classes} - {*_CATEGORIES})):
         lines = [_device_line(cls) for cls in classes if cls.category == category]
@@ -63,6 +68,8 @@ def _device_line(cls: type[Device]) -> str:
         line += f", bus {cls.bus_type}"
     if cls.description:
         line += f', desc "{cls.description}"'
+    if not cls.is_pluggable():
+        line += ", no-user"
     return line
 
 

@@ -166,6 +166,24 @@ def test_a_part_of_the_tree_is_shown_by_its_name(qmp: QmpClient) -> None:
     assert qmp.hmp("info qom-tree /").startswith("/ (container)\n")
 
 
+def test_the_memory_tree_names_owners(qmp: QmpClient) -> None:
+    for line in ("info mtree -o", "info mtree -f -o"):
+        shown = qmp.hmp(line)
+        path = "/machine/unattached"
+        assert f"riscv_virt_board.mrom parent:{{obj path={path}}}" in shown
+        assert f"riscv.aclint.swi owner:{{dev path={path}/device[0]}}" in shown
+        assert "fwcfg.data owner:{dev path=/machine/fw_cfg}" in shown
+    assert "owner" not in qmp.hmp("info mtree") and "owner" not in qmp.hmp("info mtree -f")
+
+
+def test_all_types_of_devices_are_listed(qmp: QmpClient) -> None:
+    listed = qmp.hmp("info qdm")
+    assert 'name "riscv.sifive.plic", bus System, no-user' in listed
+    assert 'name "virtio-rng-device", bus virtio-bus' in listed.splitlines()
+    creatable = qmp.hmp("device_add help")
+    assert "no-user" not in creatable and "plic" not in creatable
+
+
 def test_page_tables_are_shown(make_vm: MakeVm) -> None:
     machine = make_vm()
     vm = machine.vm

@@ -85,6 +85,7 @@ def test_answers_are_those_of_qemu(qtest, qemu) -> None:
         "clock_set 99999999999999999999",
         "irq_intercept_in",
         "set_irq_in /machine",
+        "set_irq_in /machine/soc0/harts[0] nothing 1 1",
         "inb 0x10000",
         "rtas get-time 1 2 3 4",
     ],

@@ -36,6 +36,11 @@ class Heat:
         for number in range(head - min(behind, HOT_RING), head):
             place = number % HOT_RING
             address = shared.hot_ring[place]
+            if not address:
+                # Counted but not written yet: the vCPU is between the two. It is taken next time.
+                head = number
+                break
+            shared.hot_ring[place] = 0
             if address not in self._done:
                 self._cpu[address] = shared.hot_cpu[place]
                 self._reports[address] += 1
@@ -79,6 +84,6 @@ class Heat:
 
     def forget(self) -> None:
         """All blocks are gone."""
-        self._taken = self._shared.hot_head
+        self.gather()
         for table in (self._reports, self._cpu, self._fresh, self._warm, self._done):
             table.clear()

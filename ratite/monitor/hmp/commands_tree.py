@@ -11,6 +11,7 @@ from typing import Annotated
 from ratite.devices import Bus, Device
 from ratite.memory import MemoryRegion, mtree_flat
 from ratite.memory import mtree as mtree_text
+from ratite.monitor import type_help
 from ratite.monitor.commands import reports
 from ratite.monitor.hmp.command import Completed, Flag, Shell, hmp
 from ratite.qom import Object
@@ -30,9 +31,28 @@ def mtree(
     owner: Annotated[bool, Flag("o")] = False,
     disabled: Annotated[bool, Flag("D")] = False,
 ) -> str:
-    """The memory tree, or what it comes to. `-d` and `-o` add nothing here."""
+    """The memory tree, or what it comes to. There is no dispatch tree: `-d` adds nothing here."""
+    remark = _owner_text if owner else _nothing
     with shell.vm.machine.address_spaces() as spaces:
-        return mtree_flat(spaces) if flat else mtree_text(spaces, show_disabled=disabled)
+        if flat:
+            return mtree_flat(spaces, remark=remark)
+        return mtree_text(spaces, show_disabled=disabled, remark=remark)
+
+
+def _nothing(region: MemoryRegion) -> str:
+    return ""
+
+
+def _owner_text(region: MemoryRegion) -> str:
+    parent = region.parent
+    if parent is None:
+        return " orphan"
+    if isinstance(parent, Device):
+        which = f"id={parent.id}" if parent.id else f"path={parent.path}"
+        return f" owner:{{dev {which}}}"
+    # A container only holds what nobody owns.
+    role = "parent" if parent.type_name == "container" else "owner"
+    return f" {role}:{{obj path={parent.path}}}"
 
 
 @hmp("info ramblock", "Display system ramblock information")
@@ -70,6 +90,12 @@ def _objects(node: Object, depth: int, shown: str) -> Iterator[str]:
 
 
 # -- devices
+
+
+@hmp("info qdm", "show qdev device model list")
+def qdm(shell: Shell) -> str:
+    """Every type of device, those that only boards make too."""
+    return type_help.devices_text(with_internal=True)
 
 
 @hmp("info qtree", "show device tree")
