@@ -448,9 +448,9 @@ def test_many_lines_at_once_are_done_in_order(make_vm: MakeVm, tmp_path: Path) -
 def test_the_terminal_is_shared_with_the_guest(tmp_path: Path) -> None:
     program = "import sys; from ratite.cli.system import main; sys.exit(main())"
     options = "-M virt -bios none -S -nographic"
-    terminal = pexpect.spawn(sys.executable, ["-c", program, *options.split()], timeout=30)
+    terminal = pexpect.spawn(sys.executable, ["-c", program, *options.split()], timeout=120)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while termios.tcgetattr(terminal.child_fd)[3] & termios.ICANON:
             assert time.monotonic() < deadline
             time.sleep(0.05)
