@@ -50,7 +50,7 @@ _RESET_WORDS = (
     "mcycle_offset minstret_offset exception_cause exception_value"
 ).split()
 _RESET_FLAGS = (
-    "ssip_sent frm host_rm fs_dirty timer_changed sbi halted resync exception_pending "
+    "ssip_sent frm host_rm fs_dirty timer_changed sbi resync exception_pending "
     "mmio_count mmio_next "
     "reservation_valid block_limit"
 ).split()
@@ -277,6 +277,15 @@ class RiscvVcpu(Vcpu):
 
     def reset(self, pc: int) -> None:
         """Power-on state, at `pc` in machine mode (Privileged ISA, section 3.4)."""
+        self._power_on(pc)
+        self._go()
+
+    def _go(self) -> None:
+        # Last of all: another hart may start this one, whose thread goes on when it sees this.
+        self.started = True
+        self.state.halted = u32(0)
+
+    def _power_on(self, pc: int) -> None:
         hart = self.state
         self._timer.delete()
         for number in range(33):
@@ -301,11 +310,10 @@ class RiscvVcpu(Vcpu):
         pmp_update(hart)
         hart.set_mode()
         self.executor.flush()
-        self.started = True
 
     def enter_supervisor(self, pc: int, a0: int, a1: int) -> None:
         """The state in which the built-in SBI hands over to an operating system."""
-        self.reset(pc)
+        self._power_on(pc)
         hart = self.state
         hart.sbi = u32(1)
         hart.privilege = u32(SUPERVISOR)
@@ -321,7 +329,7 @@ class RiscvVcpu(Vcpu):
         hart.x[10] = u64(a0)
         hart.x[11] = u64(a1)
         hart.set_mode()
-        self.started = True
+        self._go()
 
     # -- saved state
 

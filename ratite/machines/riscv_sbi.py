@@ -242,8 +242,6 @@ class Sbi:
         if not self._executable(address):
             return INVALID_ADDRESS, 0
         target.enter_supervisor(address, number, opaque)
-        target.state.exit_reason = u32(Exit.INTERRUPTED)  # it is outside until it runs
-        target.state.halted = u32(0)
         target.kick()
         return SUCCESS, 0
 
