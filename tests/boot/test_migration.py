@@ -147,8 +147,11 @@ def test_a_guest_goes_to_and_fro(
     for turn in range(6):
         there = machine(*options, "-incoming", f"unix:{tmp_path}/{turn}")
         here.migrate(f"unix:{tmp_path}/{turn}", timeout=60)
-        there.serial.expect(".", timeout=120)
         said += here.serial.text
+        if not any(
+            line.startswith("0:") for line in dirty.found(said)
+        ):  # on a fast host it is done
+            there.serial.expect(r"[.\n]", timeout=120, regex=True)
         here.close()
         here = there
     assert dirty.results(here, 2, earlier=said) == expected[2]
