@@ -238,8 +238,11 @@ class SocketStreamNetdev(StreamNetdev):
 def _describe(address: Inet | Unix) -> str:
     if isinstance(address, Unix):
         return f"unix:{address.path}"
-    host = f"[{address.host}]" if ":" in address.host else address.host or "localhost"
-    return f"tcp:{host}:{address.port}"
+    return _tcp(address.host or "localhost", address.port)
+
+
+def _tcp(host: str, port: str) -> str:
+    return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
 
 
 def _place_of(connection: socket.socket, address: Inet | Unix | None) -> Place:
@@ -265,7 +268,7 @@ def _text(name: object) -> str:
 def _uri(place: Place) -> str:
     match place:
         case InetSocketAddress(host=host, port=port):
-            return f"tcp:[{host}]:{port}" if ":" in host else f"tcp:{host}:{port}"
+            return _tcp(host, port)
         case UnixSocketAddress(path=path):
             return f"unix:{path}"
         case FdSocketAddress():

@@ -226,5 +226,5 @@ def input_send_event(
         raise _no_console(vm, device, head or 0)
     if vm.machine.run_state is not RunState.RUNNING:
         raise QmpError("VM not running")
-    for event in events:
-        raise QmpError(f"Input handler not found for event type {event.case}")
+    if events:
+        raise QmpError(f"Input handler not found for event type {events[0].case}")
