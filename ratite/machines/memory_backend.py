@@ -167,7 +167,9 @@ class MemoryBackendRam(MemoryBackend):
 
     def _open(self) -> HostMemory:
         try:
-            return HostMemory(self.size, share=self.share, reserve=self.memory.reserve)
+            memory = HostMemory(self.size, share=self.share, reserve=self.memory.reserve)
+            memory.prefer_huge_pages()
+            return memory
         except OSError as error:
             raise _refused(f"cannot set up guest memory '{self.id}'", error) from error
 

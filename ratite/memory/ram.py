@@ -236,6 +236,8 @@ class RamList:
             total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             if size > total:
                 raise OSError(errno.ENOMEM, f"the host has {total >> 20} MiB")
-            return HostMemory(size)
+            memory = HostMemory(size, share=False)
+            memory.prefer_huge_pages()
+            return memory
         except OSError as error:
             raise HostError.from_os(attempt, error, idstr) from error

@@ -23,8 +23,10 @@ def _initialized() -> Any:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # Loops of guest code have their induction variables in registers already; reducing them anew
-    # costs instructions and registers.
+    # costs instructions and registers. So do constants that are kept in registers for later; sums
+    # of 32 bits become shifts and sums of 64 besides.
     llvm.set_option("", "-disable-lsr")
+    llvm.set_option("", "-disable-constant-hoisting")
     return llvm.Target.from_default_triple()
 
 

@@ -56,6 +56,13 @@ class Moment:
 
 
 @dataclass(slots=True)
+class WayBack:
+    """A branch back to where a loop begins, before it is known whether that has a second text."""
+
+    lines: Lines
+
+
+@dataclass(slots=True)
 class Access:
     """One load or store of a block."""
 
@@ -66,13 +73,17 @@ class Access:
     moment: Moment
     result: str  # name that a load defines
     value: str  # what a store stores
-    lines: list[str | Access] = field(default_factory=list)
+    lines: Lines = field(default_factory=list)
     """The text that takes the placeholder's place."""
 
     @property
     def size(self) -> int:
         """Bytes."""
         return ir.WIDTH[self.type] // 8
+
+
+Lines = list[str | WayBack | Access]
+"""LLVM text; what is not written yet stands for the lines that it will have."""
 
 
 class AccessText:
@@ -141,11 +152,15 @@ class AccessText:
     def resolve(self, accesses: Iterable[Access]) -> None:
         """Write all accesses of a block, in order, in place of their placeholders."""
         for group in _groups(accesses):
-            if len(group) == 1:
-                with self._region.into(group[0].lines):
-                    self.one(group[0])
-            else:
-                self._shared(group)
+            self.group(group)
+
+    def group(self, group: list[Access]) -> None:
+        """Write accesses to one base."""
+        if len(group) == 1:
+            with self._region.into(group[0].lines):
+                self.one(group[0])
+        else:
+            self._shared(group)
 
     def _shared(self, group: list[Access]) -> None:
         """Accesses with one comparison."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ratite.accel.jit.accesses import STATE, Access, AccessText, Item, Moment
+from ratite.accel.jit.accesses import STATE, Access, AccessText, Item, Lines, Moment, WayBack
 from ratite.accel.jit.floats import Form, forms, raw_at_starts
 from ratite.accel.jit.region import Region, RegionBlock
 from ratite.accel.jit.registers import Halves
-from ratite.accel.jit.tier1 import BOX, Lines, RegionText, Templates
+from ratite.accel.jit.strips import Contents, Found, Strip, best_strip, writes
+from ratite.accel.jit.tier1 import BOX, RegionText, Templates
 from ratite.isa.state import READ, CpuState
 from ratite.native.lower import constant
 
@@ -54,6 +55,14 @@ class FullRegionText(RegionText):
         self._starts = raw_at_starts(region, templates, self._form, self.following, wary=wary)
         self._never_other_nans = set() if wary else set().union(*self._starts)
         self._ever_raw: set[int] = set()  # registers that are raw where some way out begins
+        self._ways_back: dict[int, list[WayBack]] = {}  # by where they go
+        self._contents: dict[int, Contents] = {}  # of blocks, by their pc
+        # Of the block that is being written: registers by the values they had when it began, and
+        # those that it has written on one of several paths.
+        self._origins: dict[str, int] = {}
+        self._wavering: set[int] = set()
+        self._block_now = region.entry
+        self._strip: Strip | None = None  # while the second text of a loop is written
 
     def settle(self) -> None:
         """Bring slots up to date with the values that registers have."""
@@ -68,6 +77,7 @@ class FullRegionText(RegionText):
 
     def write(self, offset: int, type_: str, value: str) -> None:
         """Write a register on one of several paths."""
+        self._wavering.add(offset)
         self.save([(offset, type_, value)])
 
     # -- slots of floating-point registers have floating-point types, so that LLVM keeps values in
@@ -91,6 +101,8 @@ class FullRegionText(RegionText):
         kind = self._float_type(offset)
         if kind is None:
             super().read_slot(offset, type_, result)
+            if offset not in self._wavering:
+                self._origins[result] = offset
             return
         value = self.emit(f"load {kind}, ptr {self.slot(offset)}")
         seen = self.canonical(kind, value) if offset in self.raw else value
@@ -143,15 +155,87 @@ class FullRegionText(RegionText):
             value = self.canonical(kind, self.emit(f"load {kind}, ptr {slot}"))
             self.line(f"  store {kind} {value}, ptr {slot}")
 
-    def _block(self, block: RegionBlock) -> None:
+    # -- blocks, and the second text of loops
+
+    def body(self, block: RegionBlock) -> None:
+        """Write what a block does."""
         self.raw = set(self._starts[self.number_of(block)])
-        super()._block(block)
+        self._block_now = block
+        self._origins, self._wavering = {}, set()
+        super().body(block)
+        if self._strip is None:
+            self._contents[block.pc] = Contents(
+                tuple(self.accesses), self._origins, self.registers, frozenset(self._wavering)
+            )
+
+    def blocks(self) -> None:
+        """Write all blocks."""
+        super().blocks()
+        for pc in sorted(self._ways_back):
+            self._second_text(self.region.blocks[self.order[pc]])
+
+    def _second_text(self, head: RegionBlock) -> None:
+        """Write the text of a loop for many rounds, if it can have one, and the way there."""
+        strip = best_strip(self, head, self._contents)
+        if strip is None:
+            return
+        again = f"again.{head.pc:x}"
+        for way in self._ways_back[head.pc]:
+            way.lines = [f"  br label %{again}"]
+        self.line(f"{again}:")
+        self._strip = strip
+        strip.look_up(self._more_label(head.pc), self._block_label(head.pc))
+        self.edition += 1
+        for block in strip.blocks:
+            self.line(f"{strip.label(block.pc)}:")
+            self.body(block)
+        self._strip = None
+
+    @staticmethod
+    def _more_label(pc: int) -> str:
+        return f"more.{pc:x}"
+
+    def found(self, base: str) -> Found | None:
+        """In a second text: where the page is that accesses with this base go to, if it was looked
+        up before.
+        """
+        if self._strip is None:
+            return None
+        return self._strip.stream_of(self._block_now, self._origins.get(base))
+
+    def is_as_found(self, found: Found) -> str:
+        """Whether a page may still be written straight to."""
+        assert self._strip is not None
+        return self._strip.is_as_found(found)
+
+    def _poll(self, pc: Item) -> None:
+        if self._strip is None or pc != self._strip.head.pc:  # else it is done after many rounds
+            super()._poll(pc)
 
     def _enter(self, source: RegionBlock, pc: int) -> None:
         number = self.order[pc]
         for offset in sorted(self.raw - self._starts[number]):
             self.see_nan(offset)
         super()._enter(source, pc)
+
+    def _go_to(self, source: RegionBlock, pc: int) -> None:
+        strip = self._strip
+        if strip is not None and strip.head.pc == pc:
+            over = self.label("over")
+            strip.go_round(over)
+            self.line(f"{over}:")
+            super()._poll(pc)
+            self.line(f"  br label %{self._more_label(pc)}")
+            return
+        elif strip is not None and (second := strip.label(pc)) is not None:
+            self.line(f"  br label %{second}")
+            return
+        if self.order[pc] > self.order[source.pc]:
+            super()._go_to(source, pc)
+            return
+        way = WayBack([f"  br label %{self._block_label(pc)}"])
+        self._ways_back.setdefault(pc, []).append(way)
+        self.lines.append(way)
 
     # -- in and out
 
@@ -247,6 +331,7 @@ class FullAccessText(AccessText):
 
     def __init__(self, region: FullRegionText) -> None:
         super().__init__(region)
+        self._region: FullRegionText = region
         self._sites = 0
 
     def _new_site(self) -> tuple[str, str] | None:
@@ -267,6 +352,20 @@ class FullAccessText(AccessText):
         host = self._host(access.address, access.size, access.kind, access.moment)
         pointer = self._emit(f"inttoptr i64 {host} to ptr")
         self.touch(access, pointer)
+
+    def group(self, group: list[Access]) -> None:
+        """Write accesses to one base."""
+        found = self._region.found(group[0].place.base)
+        if found is None:
+            super().group(group)
+            return
+        if writes(group):
+            with self._region.into(group[0].lines):
+                self._leave_unless(self._region.is_as_found(found), group[0].moment)
+        for access in group:
+            with self._region.into(access.lines):
+                host = self._emit(f"add i64 {access.address}, {found.addend}")
+                self.touch(access, self._emit(f"inttoptr i64 {host} to ptr"))
 
     def pointer(self, result: str, address: str, size: int, access: int, moment: Moment) -> None:
         """Write the search for the host address of an atomic access."""

@@ -42,7 +42,7 @@ class InstructionText(Lowering):
         self.block = block
         self.index = index
         self.insn = insn
-        self._prefix = f"{region.number_of(block)}_{index}"
+        self._prefix = f"{region.number_of(block)}_{index}_{region.edition}"
         self._values: dict[int, Item] = {}
         self._pending_pc: Item | None = None
         self._variables: dict[int, str] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ratite.accel.jit.accesses import PC, Item, Place
@@ -74,6 +75,15 @@ class Registers:
     def forget(self, offset: int) -> None:
         """A register was written on one of several paths."""
         self._values.pop(offset, None)
+
+    @property
+    def touched(self) -> Iterable[int]:
+        """Registers that were read or written."""
+        return self._values
+
+    def is_touched(self, offset: int) -> bool:
+        """Whether a register was."""
+        return offset in self._values
 
     def is_unsaved(self, offset: int) -> bool:
         """Whether the state lacks a register."""

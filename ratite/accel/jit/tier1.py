@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ratite.accel.jit.accesses import STATE, Access, AccessText, Item
+from ratite.accel.jit.accesses import STATE, Access, AccessText, Item, Lines
 from ratite.accel.jit.instance import InstructionText
 from ratite.accel.jit.region import PLACE, Region, RegionBlock
 from ratite.accel.jit.registers import MASK64, Registers
@@ -103,8 +103,6 @@ def unboxed_registers(state: CpuState, templates: Templates) -> set[int]:
 
 
 Mark = tuple[int, int, int, dict[int, str], Registers, set[int]]
-Lines = list[str | Access]
-"""LLVM text; an access stands for the lines that it will have."""
 
 
 def _flat(lines: Lines) -> Iterator[str]:
@@ -141,7 +139,10 @@ class RegionText:
         self.raw: set[int] = set()
         """Registers, by their offset in the state, whose slots hold results of the host's FPU as
         they are, at this place of the text."""
-        self._accesses: list[Access] = []  # of the block that is being written
+        self.accesses: list[Access] = []
+        """Of the block that is being written."""
+        self.edition = 0
+        """Grows where a block is written once more: part of its names."""
         self.pages: dict[int, int] = {}
         """Pages that must be where they are found when the region is installed, by the guest
         address that it is compiled for, each with the number of a block there."""
@@ -189,7 +190,7 @@ class RegionText:
         return (
             len(self.lines),
             len(self.cold_lines),
-            len(self._accesses),
+            len(self.accesses),
             dict(self.slots),
             self.registers.copy(),
             set(self.raw),
@@ -198,11 +199,11 @@ class RegionText:
     def take_back(self, mark: Mark) -> None:
         """Forget what was written since `mark`."""
         lines, cold, accesses, self.slots, self.registers, self.raw = mark
-        del self.lines[lines:], self.cold_lines[cold:], self._accesses[accesses:]
+        del self.lines[lines:], self.cold_lines[cold:], self.accesses[accesses:]
 
     def place_access(self, access: Access) -> None:
         """Append the placeholder of an access."""
-        self._accesses.append(access)
+        self.accesses.append(access)
         self.lines.append(access)
 
     def emit(self, text: str) -> str:
@@ -215,11 +216,10 @@ class RegionText:
 
     def text(self) -> str:
         """The module."""
-        for block in self.region.blocks:
-            self._block(block)
+        self.blocks()
         self._exits()
         body = [*self.lines, *self.cold_lines]
-        strict = " strictfp" if any("constrained" in text for text in self.declarations) else ""
+        strict = " strictfp" if self.has_floats else ""
         self.lines = [
             f'define preserve_nonecc void @"{self.name}"({PARAMETERS}) nounwind{strict} {{',
             "start:",
@@ -229,6 +229,11 @@ class RegionText:
         callees = self._callees()
         place = f'@"{PLACE}" = dso_local global [{1 + len(self.pages)} x i64] zeroinitializer'
         return "\n".join([*sorted(self.declarations), place, *callees, function, METADATA])
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether the host's FPU computes in it."""
+        return any("constrained" in text for text in self.declarations)
 
     def _callees(self) -> list[str]:
         """Small native functions that instructions call, to be inlined."""
@@ -336,10 +341,16 @@ class RegionText:
     def _block_label(self, pc: int) -> str:
         return f"block.{pc:x}"
 
-    def _block(self, block: RegionBlock) -> None:
+    def blocks(self) -> None:
+        """Write all blocks."""
+        for block in self.region.blocks:
+            self.line(f"{self._block_label(block.pc)}:")
+            self.body(block)
+
+    def body(self, block: RegionBlock) -> None:
+        """Write what a block does."""
         self.registers = Registers()
-        self._accesses = []
-        self.line(f"{self._block_label(block.pc)}:")
+        self.accesses = []
         before = self.emit("load i64, ptr %var.budget")
         after = self.emit(f"sub i64 {before}, {block.count}")
         if self.templates.exact_budget:
@@ -350,7 +361,7 @@ class RegionText:
                 break
         else:
             self.edge(block, block.end_pc)
-        self.access_text.resolve(self._accesses)
+        self.access_text.resolve(self.accesses)
 
     def _check_budget(self, block: RegionBlock, after: str) -> None:
         short = self.emit(f"icmp slt i64 {after}, 0")
@@ -377,6 +388,9 @@ class RegionText:
         target = self.region.blocks[self.order[pc]]
         if (target.pc ^ source.pc) & PAGE_MASK:
             self._guard_page(target)
+        self._go_to(source, pc)
+
+    def _go_to(self, source: RegionBlock, pc: int) -> None:
         self.line(f"  br label %{self._block_label(pc)}")
 
     def leave(self, pc: Item, how: str = "lookup") -> None:
