@@ -6,7 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,10 @@ class QmpClient:
         text: str = self.result("human-monitor-command", command_line=line)
         return text.replace("\r\n", "\n")
 
+    def rest(self) -> list[Json]:
+        """What comes until the other side hangs up."""
+        return [json.loads(line) for line in self._input]
+
     def close(self) -> None:
         """Hang up."""
         self._input.close()
@@ -173,10 +177,17 @@ def peer_of(options: str) -> Iterator[QmpClient]:
     program = shutil.which("qemu-system-riscv64")
     if program is None:
         pytest.skip("qemu-system-riscv64 is not installed")
+    with client_of([program], options) as client:
+        yield client
+
+
+@contextmanager
+def client_of(command: Sequence[str], options: str) -> Iterator[QmpClient]:
+    """A client of a process that is started with these options."""
     ours, theirs = socket.socketpair()
     words = f"-chardev socket,id=peer,fd={theirs.fileno()} -mon chardev=peer,mode=control"
     process = subprocess.Popen(
-        [program, *options.split(), *words.split()],
+        [*command, *options.split(), *words.split()],
         pass_fds=[theirs.fileno()],
         stderr=subprocess.DEVNULL,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -386,3 +388,24 @@ def test_images_change_hands_at_the_switchover(
     refused = client.error("cont")[1]
     assert refused == 'Failed to get "write" lock'
     assert client.result("query-status")["status"] == "postmigrate"
+
+
+def test_a_guest_moves_through_descriptors_that_clients_gave(
+    client: QmpClient, target_of: Any, source: MonitoredVm
+) -> None:
+    target = target_of()
+    request = json.dumps({"execute": "getfd", "arguments": {"fdname": "wire"}}).encode()
+    for one, end in zip((client, target), socket.socketpair(), strict=True):
+        one.result("migrate-set-capabilities", capabilities=EVENTS)
+        socket.send_fds(one.socket, [request], [end.fileno()])
+        assert one.reply() == {"return": {}}
+        end.close()
+    source.vm.write_memory(0x8000_0000, b"moved")
+    target.result("migrate-incoming", uri="fd:wire")
+    client.result("migrate", uri="fd:wire")
+    await_status(client, "completed")
+    await_status(target, "completed")
+    assert target.result("query-status")["status"] == "paused"
+    assert "6d 6f 76 65 64" in target.hmp("xp /5xb 0x80000000").replace("0x", "")
+    gone = ("GenericError", "File descriptor named 'wire' not found")
+    assert client.error("closefd", fdname="wire") == gone
