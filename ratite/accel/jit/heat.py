@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ratite.cpu.machine import HOT_RING, Block, Shared
 
-HOT = 128
+HOT = 64
 """Entries after which a block is reported for the first time, and looked for in the cache."""
 COMPILE_HEAT = 2048
 """Entries after which it is reported again, each time."""
