@@ -213,14 +213,18 @@ class AccessText:
 
     # -- parts
 
+    def entry(self, address: str) -> str:
+        """Pointer to the TLB's entry for an address."""
+        page = self._emit(f"lshr i64 {address}, {ENTRY_SHIFT}")
+        masked = self._emit(f"and i64 {page}, %tlb.mask")
+        return self._emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
+
     def _look_up(self, address: str, size: int, tag_at: int) -> tuple[str, str]:
         """The host address of an access, and whether the TLB's tag answers for all of its bytes, so
         that it is one.
         """
         emit = self._emit
-        page = emit(f"lshr i64 {address}, {ENTRY_SHIFT}")
-        masked = emit(f"and i64 {page}, %tlb.mask")
-        entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {masked}")
+        entry = self.entry(address)
         last = emit(f"add i64 {address}, {size - 1}") if size > 1 else address
         last_page = emit(f"and i64 {last}, -4096")
         place = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {tag_at}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ratite.accel.jit.accesses import PC, Item, Place
@@ -77,13 +77,9 @@ class Registers:
         self._values.pop(offset, None)
 
     @property
-    def touched(self) -> Iterable[int]:
+    def touched(self) -> Collection[int]:
         """Registers that were read or written."""
         return self._values
-
-    def is_touched(self, offset: int) -> bool:
-        """Whether a register was."""
-        return offset in self._values
 
     def is_unsaved(self, offset: int) -> bool:
         """Whether the state lacks a register."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from ratite.accel.jit.accesses import STATE, Access
 from ratite.accel.jit.region import PAGE_MASK, Region, RegionBlock
 from ratite.accel.jit.registers import Registers
-from ratite.cpu.space import ENTRY_SHIFT, TlbEntry
+from ratite.cpu.space import TlbEntry
 from ratite.isa.state import READ
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Contents:
         """What a register holds at the end; None if that is nothing simple."""
         if register in self.wavering:
             return None
-        if not self.registers.is_touched(register):
+        if register not in self.registers.touched:
             return register, 0
         value = self.registers.known(register, "i64")
         place = self.registers.place(value) if value is not None else None
@@ -287,9 +287,7 @@ class Strip:
             start = emit(f"load i64, ptr {self._region.slot(stream.register)}")
             address = emit(f"add i64 {start}, {stream.low}")
             page = emit(f"and i64 {address}, {-PAGE}")
-            number = emit(f"lshr i64 {address}, {ENTRY_SHIFT}")
-            place = emit(f"and i64 {number}, %tlb.mask")
-            entry = emit(f"getelementptr inbounds i8, ptr %tlb, i64 {place}")
+            entry = self._region.access_text.entry(address)
             tag_at = self._region.access_text.tag_of(stream.kind)
             tag = emit(f"getelementptr inbounds i8, ptr {entry}, i64 {tag_at}")
             found = emit(f"load i64, ptr {tag}, {STATE}")
